@@ -1,0 +1,1 @@
+"""What a task costs, beside the ways of doing without this library."""

@@ -1,0 +1,89 @@
+"""Tasks that wait for tasks, scheduled on Trio.
+
+    async with open_graph(graph):
+        page = graph.add(fetch, url)
+        words = graph.add(count_words, page)
+
+`trio_graph_scheduler.graph` is what is to be done and knows nothing of trio; `trio_graph_scheduler.execution` does it on trio. Their
+public names are all here.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from .graph import (
+    Change,
+    Condition,
+    Driver,
+    GroupStatistics,
+    ResultStore,
+    Statistics,
+    Subscription,
+    Task,
+    TaskGraph,
+    TaskState,
+    TaskType,
+    WorkerGroup,
+    all_of,
+    any_of,
+    at_least,
+    done,
+    failed,
+    settled,
+    skipped,
+    succeeded,
+    task_type,
+)
+from .graph import errors as errors
+
+if TYPE_CHECKING:
+    from .execution import (
+        Report,
+        Run,
+        TaskBlocksLoop,
+        current_graph,
+        current_task,
+        execute_graph,
+        open_graph,
+        worker_context,
+    )
+
+__all__ = [
+    "Change",
+    "Condition",
+    "Driver",
+    "GroupStatistics",
+    "Report",
+    "ResultStore",
+    "Run",
+    "Statistics",
+    "Subscription",
+    "Task",
+    "TaskBlocksLoop",
+    "TaskGraph",
+    "TaskState",
+    "TaskType",
+    "WorkerGroup",
+    "all_of",
+    "any_of",
+    "at_least",
+    "current_graph",
+    "current_task",
+    "done",
+    "errors",
+    "execute_graph",
+    "failed",
+    "open_graph",
+    "settled",
+    "skipped",
+    "succeeded",
+    "task_type",
+    "worker_context",
+]
+
+
+def __getattr__(name: str) -> object:
+    # What runs graphs is imported when it is first asked for, so that `graph` can be imported where trio is not.
+    if name in __all__:
+        return getattr(importlib.import_module(f"{__name__}.execution"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

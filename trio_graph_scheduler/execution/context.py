@@ -1,0 +1,39 @@
+"""What the body of a task may ask about where it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..graph.errors import NoCurrentTask
+from ..graph.lifecycle import EXECUTING
+from ..graph.task import CURRENT_TASK
+
+if TYPE_CHECKING:
+    from ..graph import Task, TaskGraph
+
+
+def current_task() -> Task[Any]:
+    """Return the task whose body this is; also in its child nurseries and threads. Raises `NoCurrentTask` outside of one."""
+    task = CURRENT_TASK.get()
+    if task is None:
+        raise NoCurrentTask("current_task")
+    return task
+
+
+def current_graph() -> TaskGraph:
+    """Return the graph that runs this body. Raises `NoCurrentTask` outside of one."""
+    task = CURRENT_TASK.get()
+    if task is None:
+        raise NoCurrentTask("current_graph")
+    return task.graph
+
+
+def worker_context() -> Any:
+    """Return the value of the context manager that this body's worker loop has entered (`WorkerGroup(limit, context=...)`).
+
+    None if its group has no context. Raises `NoCurrentTask` outside of a body that runs.
+    """
+    task = CURRENT_TASK.get()
+    if task is None or task.state not in EXECUTING or task._execution is None:
+        raise NoCurrentTask("worker_context")
+    return task._execution.context

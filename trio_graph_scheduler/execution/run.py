@@ -1,0 +1,248 @@
+"""One run of a graph: it begins, it is watched for its end or a standstill, and it is reported on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from ..graph import Statistics, Task, TaskGraph, WorkerGroup
+from ..graph.cycles import stall
+from ..graph.errors import BadValue, GraphFailed, GraphStalled, NotInTrio, title
+from .waits import Waits
+from .worker_loops import Crew
+
+
+@attrs.frozen(eq=False)
+class Report:
+    """How a run went."""
+
+    graph: TaskGraph
+    statistics: Statistics
+    """The graph's figures at the end of the run."""
+    failures: tuple[Task[Any], ...]
+    """The tasks that failed in this run without anyone having handled it."""
+    abandoned: tuple[Task[Any], ...]
+    """The tasks whose threads did not stop when they were cancelled, and may still be running."""
+    duration: float
+    """Seconds on trio's clock."""
+
+    def __str__(self) -> str:
+        text = f"{self.statistics} in {self.duration:.3g} s"
+        for what, tasks in (("not handled", self.failures), ("thread abandoned", self.abandoned)):
+            text += "".join(f"\n{what}: {title(task)} {task.error!r:.200}" for task in tasks[:20])
+        return text
+
+
+@asynccontextmanager
+async def open_graph(
+    graph: TaskGraph, *, raise_failures: bool = True, warn_blocking_after: float | None = 1.0
+) -> AsyncIterator[Run]:
+    """Run a graph while the body of an `async with` runs, and until all tasks have ended.
+
+        async with open_graph(graph) as run:
+            page = graph.add(fetch, url)
+            print(await page.result())
+        print(run.report)
+
+    - `raise_failures`: whether failures that nobody handled are raised at the end.
+    - `warn_blocking_after`: warn (`TaskBlocksLoop`) of tasks that keep trio's thread longer than this many seconds; None: never.
+
+    If the body raises, or its scope is cancelled, all tasks are cancelled and the exception goes on. Checkpoints at the end.
+
+    Raises `AlreadyRunning` and `NotInTrio`; at the end `GraphStalled` if tasks are left that can never start or end, and `GraphFailed`
+    with the failures.
+    """
+    if not trio.lowlevel.in_trio_task():
+        raise NotInTrio
+    run = Run(graph, math.inf if warn_blocking_after is None else warn_blocking_after)
+    graph.attach(run)
+    try:
+        async with trio.open_nursery() as run.nursery:
+            run.begin()
+            try:
+                yield run
+            except BaseException as error:
+                run.crash(error)
+            run.close()
+    except BaseException:
+        if run.crashed is None:
+            raise
+    finally:
+        run.end()
+        graph.detach()
+    run.raise_outcome(failures=raise_failures)
+
+
+async def execute_graph(
+    graph: TaskGraph,
+    polling_delay: float | None = None,  # noqa: ARG001 - the mission's first user passes one
+    *,
+    raise_failures: bool = True,
+    warn_blocking_after: float | None = 1.0,
+) -> Report:
+    """Run a graph until nothing in it can run any more, and return the `Report`.
+
+    Tasks may be added meanwhile, from their bodies and from elsewhere. The second argument, once a polling delay, is accepted and not
+    needed: the end is known at once. Options, errors and checkpoints are those of `open_graph`.
+    """
+    async with open_graph(graph, raise_failures=raise_failures, warn_blocking_after=warn_blocking_after) as run:
+        pass
+    assert run.report is not None
+    return run.report
+
+
+class Run:
+    """The driver of one run. `report` is there when it is over."""
+
+    nursery: trio.Nursery
+
+    def __init__(self, graph: TaskGraph, longest_stretch: float) -> None:
+        if isinstance(longest_stretch, bool) or not isinstance(longest_stretch, int | float) or not longest_stretch > 0:
+            raise BadValue("warn_blocking_after", longest_stretch, "it must be a number of seconds above 0, or None")
+        self.graph = graph
+        self.report: Report | None = None
+        self.longest_stretch = longest_stretch
+        self.thread_limiter = trio.CapacityLimiter(math.inf)  # the limits of the groups are the only ones
+        self.abandoned: list[Task[Any]] = []
+        # What ended the run before its time, and is raised when all is cleaned up.
+        self.crashed: BaseException | None = None
+        # Whether nobody outside may add tasks any more, for the body of `open_graph` has ended.
+        self._closed = False
+        # Whether worker loops that find nothing to do are to end.
+        self.dismissing = False
+        self._stalled: GraphStalled | None = None
+        self._waits = Waits(graph)
+        self._crews = {group: Crew(self, group) for group in graph.groups.values()}
+        # Groups that have rung since the host last looked.
+        self._rung: list[WorkerGroup] = []
+        self._host: trio.lowlevel.Task | None = None
+        self._host_rests = False
+        self._began = trio.current_time()
+        self._failed_before = len(graph._failures)
+
+    # What the graph asks of its driver ----------------------------------------------------------------------------------
+
+    async def wait(self, task: Task[Any]) -> None:
+        """Wait until the task has ended; always checkpoint."""
+        await self._waits.wait(task)
+
+    async def checkpoint(self) -> None:
+        """Let others run."""
+        await trio.lowlevel.checkpoint()
+
+    def cancel(self, task: Task[Any]) -> None:
+        """Stop the body of a task."""
+        if task._execution is not None:
+            task._execution.cancel(task)
+
+    def resumed(self, task: Task[Any]) -> None:
+        """Let a body go on that waited for its place."""
+        self._waits.let_go(task)
+
+    def standstill(self) -> None:
+        """Look whether this is the end."""
+        self.look()
+
+    # Its course -----------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start the host, which starts all others."""
+        self._rung = list(self._crews)
+        self.nursery.start_soon(self._run_host, name="host of a task graph")
+
+    def close(self) -> None:
+        """Say that nobody outside adds tasks any more."""
+        self._closed = True
+        self.look()
+
+    def crash(self, error: BaseException) -> None:
+        """End the run before its time: cancel everything, then raise this."""
+        if self.crashed is None:
+            self.crashed = error
+        self.graph.cancel(f"the run ended with {type(error).__name__}")
+        self.nursery.cancel_scope.cancel()
+
+    def look(self) -> None:
+        """Let the host look at how things stand."""
+        if self._host_rests:
+            self._host_rests = False
+            trio.lowlevel.reschedule(self._host)  # type: ignore[arg-type]  # it rests, so it runs
+
+    def _ring(self, group: WorkerGroup) -> None:
+        group.bell = None
+        self._rung.append(group)
+        self.look()
+
+    async def _run_host(self) -> None:
+        """Staff the crews of the groups that ring, until all is over."""
+        self._host = trio.lowlevel.current_task()
+        try:
+            while not self._is_over():
+                self._host_rests = True
+                await trio.lowlevel.wait_task_rescheduled(self._abort_rest)
+        except trio.Cancelled:
+            self.graph.cancel("the run was cancelled")
+            raise
+
+    def _abort_rest(self, _: object) -> trio.lowlevel.Abort:
+        self._host_rests = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _is_over(self) -> bool:
+        rung, self._rung = self._rung, []
+        for group in rung:
+            group.bell = self._ring
+            self._crews[group].staff()
+        graph = self.graph
+        if not graph.at_standstill:
+            self.dismissing = False
+        elif not self._closed:
+            self._waits.tell_outsiders_of_standstill()
+        elif graph.active:
+            if self._stalled is None and self._waits.all_stuck():
+                self._stalled = stall(graph)
+                graph.cancel("the graph stalled")
+        else:
+            self.dismissing = True
+            for crew in self._crews.values():
+                crew.dismiss()
+            return not any(crew.size for crew in self._crews.values())
+        return False
+
+    # Its end --------------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Write the report."""
+        graph = self.graph
+        failures = tuple(task for task in graph._failures[self._failed_before :] if not task._handled)
+        duration = trio.current_time() - self._began
+        self.report = Report(graph, graph.statistics(), failures, tuple(self.abandoned), duration)
+        if self._stalled is None and self.crashed is None and self.report.statistics.waiting:
+            self._stalled = stall(graph)
+
+    def raise_outcome(self, *, failures: bool) -> None:
+        """Raise what ended the run before its time, a standstill, or the failures that nobody handled."""
+        assert self.report is not None
+        failed = self._failed() if self.report.failures and failures else None
+        if self.crashed is not None:
+            raise self.crashed
+        if self._stalled is not None:
+            raise self._stalled from failed
+        if failed is not None:
+            raise failed
+
+    def _failed(self) -> GraphFailed:
+        errors: list[Exception] = []
+        for task in self.report.failures:
+            error = task._outcome
+            path = " > ".join(title(step) for step in task.path)
+            error.add_note(f"in {path}")
+            errors.append(error)
+        failed = GraphFailed(f"{len(errors)} of {len(self.graph)} tasks failed", errors)
+        failed.report = self.report
+        return failed

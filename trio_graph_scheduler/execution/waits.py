@@ -1,0 +1,120 @@
+"""Waiting for tasks: in the bodies of others, which give their places back meanwhile, and from outside."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import trio
+
+from ..graph import Task, TaskGraph
+from ..graph.cycles import stall
+from ..graph.errors import GraphStalled, NotRunning, WaitsForItself
+from ..graph.lifecycle import EXECUTING
+from ..graph.task import CURRENT_TASK, WAITING
+
+
+@attrs.define(eq=False)
+class Wait:
+    """One call that waits: the trio task that made it, and the task in whose body that is (None: outside of all)."""
+
+    trio_task: trio.lowlevel.Task
+    waiter: Task[Any] | None
+    forever: bool
+    """Whether nothing but the end of the awaited task ends it, as far as can be known."""
+    error: GraphStalled | None = None
+
+
+class Waits:
+    """All waits for tasks of one graph."""
+
+    def __init__(self, graph: TaskGraph) -> None:
+        self._graph = graph
+        self._on: dict[Task[Any], dict[Wait, None]] = {}
+        # Those whose task has ended but who have to get a place first, by waiter. There is one at most for each.
+        self._returning: dict[Task[Any], trio.lowlevel.Task] = {}
+
+    async def wait(self, target: Task[Any]) -> None:
+        """Wait until a task has ended; see `Task.wait`."""
+        if target.state.ended:
+            await trio.lowlevel.checkpoint()
+            return
+        if not self._graph.running:
+            raise NotRunning(target)
+        waiter = self._waiter()
+        if waiter is target:
+            raise WaitsForItself(target)
+        wait = Wait(trio.lowlevel.current_task(), waiter, trio.current_effective_deadline() == math.inf)
+        if target not in self._on:
+            self._on[target] = {}
+            self._graph.watch(target, self._ended)
+        waits = self._on[target]
+        waits[wait] = None
+        if waiter is not None:
+            self._graph.suspend(waiter, target)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            # Once it only waits for its place it must have that before it may go on, unless the whole task is cancelled, and then it is
+            # let go by `let_go`.
+            if wait not in waits:
+                return trio.lowlevel.Abort.FAILED
+            del waits[wait]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        except BaseException:
+            if waiter is not None and self._must_queue(waiter, target):
+                self._returning[waiter] = wait.trio_task
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            raise
+        if wait.error is not None:
+            raise wait.error
+
+    def _waiter(self) -> Task[Any] | None:
+        task = CURRENT_TASK.get()
+        return task if task is not None and task.graph is self._graph and task.state in EXECUTING else None
+
+    def _must_queue(self, waiter: Task[Any], target: Task[Any]) -> bool:
+        return waiter.state in EXECUTING and not self._graph.resume(waiter, target)
+
+    def _ended(self, target: Task[Any]) -> None:
+        waits = self._on.pop(target)
+        for wait in tuple(waits):
+            del waits[wait]
+            if wait.waiter is not None and self._must_queue(wait.waiter, target):
+                self._returning[wait.waiter] = wait.trio_task
+            else:
+                trio.lowlevel.reschedule(wait.trio_task)
+
+    def let_go(self, waiter: Task[Any]) -> None:
+        """Let the body go on that waited for its place."""
+        trio.lowlevel.reschedule(self._returning.pop(waiter))
+
+    def tell_outsiders_of_standstill(self) -> None:
+        """Raise `GraphStalled` in those who wait from outside for a task that can never start."""
+        hopeless = [task for task in self._on if task.state is WAITING]
+        for task in hopeless:
+            waits = self._on[task]
+            for wait in [wait for wait in waits if wait.waiter is None and wait.forever]:
+                del waits[wait]
+                wait.error = stall(self._graph)
+                trio.lowlevel.reschedule(wait.trio_task)
+
+    def all_stuck(self) -> bool:
+        """Return whether all bodies only wait for tasks, so that at a standstill none of them will ever go on."""
+        waiting = {wait.trio_task for waits in self._on.values() for wait in waits if wait.forever}
+        loops = {wait.waiter._execution for waits in self._on.values() for wait in waits if wait.waiter is not None}
+        return bool(loops) and all(_only_waits(loop.trio_task, waiting) for loop in loops)
+
+
+def _only_waits(top: trio.lowlevel.Task, waiting: set[trio.lowlevel.Task]) -> bool:
+    """Return whether a trio task and all below it are among those that wait for tasks, or only wait for their children."""
+    below = [top]
+    for trio_task in below:
+        children = [child for nursery in trio_task.child_nurseries for child in nursery.child_tasks]
+        if not children and trio_task not in waiting:
+            return False
+        below += children
+    return True

@@ -1,0 +1,288 @@
+"""Worker loops: long-lived trio tasks, each of which runs the tasks of one group, one after another.
+
+A trio task per graph task would cost several times what a graph task does. A loop lends the task it runs its own cancel scope, makes
+a new one only when a cancellation has used it up, and drives the body by hand so that it runs in a context of its own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Coroutine, Generator
+from contextvars import Context
+from time import perf_counter
+from types import CoroutineType, TracebackType, coroutine
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..graph.errors import CancelledSwallowed, ReturnedCoroutine, StrayCancelled, title
+from ..graph.task import CURRENT_TASK
+from .executors import call_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..graph import Task, WorkerGroup
+    from .run import Run
+
+SLICE = 0.001
+"""Seconds of back-to-back work after which a loop lets others run."""
+BLOCKED = object()
+"""What `_enter` returns for a body that has not ended but waits for something."""
+
+
+class TaskBlocksLoop(RuntimeWarning):
+    """A task kept trio's thread to itself for long, so that nothing else could run."""
+
+
+class Crew:
+    """The worker loops of one group. They are started when there is work for them, and at most `limit` of them rest."""
+
+    def __init__(self, run: Run, group: WorkerGroup) -> None:
+        self.run = run
+        self.group = group
+        self.resting: list[WorkerLoop] = []
+        # Loops that have been started or woken and have not looked for a task yet.
+        self.coming = 0
+        self.size = 0
+
+    def staff(self) -> None:
+        """Wake or start a loop for every task that could start now."""
+        for _ in range(min(self.group.ready, self.group.free) - self.coming):
+            self.coming += 1
+            if self.resting:
+                self.resting.pop().wake()
+            else:
+                self.size += 1
+                self.run.nursery.start_soon(WorkerLoop(self).run_loop, name=f"worker loop of group {self.group.name!r}")
+
+    def dismiss(self) -> None:
+        """Let the loops that rest end."""
+        while self.resting:
+            self.coming += 1
+            self.resting.pop().wake()
+
+
+class WorkerLoop:
+    """One worker loop. `context` is the value of its group's context manager."""
+
+    __slots__ = ("_began", "_body", "_message", "_resumed", "_told", "_trio_task", "context", "crew", "run", "scope")
+
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
+        self.run = crew.run
+        self.context: Any = None
+        # The scope that is lent to the task it runs.
+        self.scope = trio.CancelScope()
+        # Whether the cancellation of that scope has reached the body.
+        self._told = False
+        # The body that waits, and what it waits for in trio's terms.
+        self._body: Coroutine[Any, Any, Any] | None = None
+        self._message: Any = None
+        # When trio last gave control to this loop, and when the stretch of work that goes on began.
+        self._resumed = self._began = 0.0
+        self._trio_task: trio.lowlevel.Task | None = None
+
+    async def run_loop(self) -> None:
+        """Run tasks until the run is over."""
+        self._trio_task = trio.lowlevel.current_task()
+        manager = self.crew.group.context
+        try:
+            if manager is None:
+                await self._work()
+            else:
+                async with manager() as self.context:
+                    await self._work()
+        except Exception as error:  # noqa: BLE001 - of the group's context manager; it ends the run, which raises it
+            error.add_note(f"in the context manager of worker group {self.crew.group.name!r}")
+            self.run.crash(error)
+        finally:
+            self.crew.size -= 1
+            self.run.look()
+
+    @property
+    def trio_task(self) -> trio.lowlevel.Task | None:
+        """The trio task that bodies of this loop run in."""
+        return self._trio_task
+
+    def wake(self) -> None:
+        """Let a loop that rests look for work."""
+        trio.lowlevel.reschedule(self._trio_task)  # type: ignore[arg-type]  # it rests, so it runs
+
+    async def _work(self) -> None:
+        self.crew.coming -= 1
+        staying = True
+        while staying:
+            with trio.CancelScope() as self.scope:
+                staying = await self._run_tasks()
+
+    async def _rest(self) -> bool:
+        """Wait for work; return whether there may be some, or False to end."""
+        crew = self.crew
+        if self.run.dismissing or len(crew.resting) >= max(1, crew.group.limit):
+            return False
+        crew.resting.append(self)
+
+        def leave(_: object) -> trio.lowlevel.Abort:
+            crew.resting.remove(self)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
+        crew.coming -= 1
+        return True
+
+    async def _run_tasks(self) -> bool:
+        """Run tasks until there is nothing more to do (False), or until the scope is used up (True)."""
+        group, graph, longest = self.crew.group, self.run.graph, self.run.longest_stretch
+        take, finish, enter = graph.take, graph.finish, self._enter
+        self._resumed = self._began = perf_counter()
+        while True:
+            task = take(group)
+            if task is None:
+                if not await self._rest():
+                    return False
+                self._resumed = self._began = perf_counter()
+                continue
+            task._execution = self
+            context = task._context
+            arguments = task._arguments
+            task_type = task.type
+            try:
+                if type(arguments) is tuple and task_type.executor == "async":
+                    value = context.run(enter, task, task_type.function, arguments)
+                else:
+                    value = context.run(enter, task, *call_of(task))
+                if value is BLOCKED:
+                    value = await self._drive(task, context)
+                if type(value) is CoroutineType or self._told:
+                    self._refuse(task, value)
+                else:
+                    finish(task, value)
+            except BaseException as error:
+                if self._ended_badly(task, error):
+                    raise
+            task._execution = None
+            now = perf_counter()
+            if now - self._began > longest:
+                self._warn(task, now)
+            if self.scope.cancel_called:
+                self._told = False
+                return True
+            if now - self._resumed > SLICE:
+                await trio.lowlevel.checkpoint()
+                now = self._resumed = perf_counter()
+            self._began = now
+
+    # The body of a task ----------------------------------------------------------------------------------------------
+
+    def _enter(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Start a body in its context; return its value, or BLOCKED with the rest in `_body` and `_message`."""
+        CURRENT_TASK.set(task)
+        body = function(*args)
+        if type(body) is not CoroutineType:
+            if not isinstance(body, Awaitable):
+                return body
+            body = _awaited(body)
+        try:
+            self._message = body.send(None)
+        except StopIteration as end:
+            return end.value
+        self._body = body
+        return BLOCKED
+
+    @coroutine
+    def _drive(self, task: Task[Any], context: Context) -> Generator[Any, Any, Any]:
+        """Pass messages between a body and trio until it ends; return its value."""
+        body, message = self._body, self._message
+        self._body = self._message = None
+        while True:
+            now = perf_counter()
+            if now - self._began > self.run.longest_stretch:
+                self._warn(task, now)
+            try:
+                answer = yield message
+            except BaseException as error:
+                self._began = self._resumed = perf_counter()
+                if isinstance(error, trio.Cancelled) and error.reason == self._reason_for(task):
+                    self._told = True
+                step, answer = body.throw, error
+            else:
+                self._began = self._resumed = perf_counter()
+                step = body.send
+            try:
+                message = context.run(step, answer)
+            except StopIteration as end:
+                return end.value
+
+    def cancel(self, task: Task[Any]) -> None:
+        """Cancel the body that runs in this loop."""
+        self.scope.cancel(self._reason_for(task))
+
+    @staticmethod
+    def _reason_for(task: Task[Any]) -> str:
+        return f"{title(task)} is cancelled"
+
+    # Its end -------------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, task: Task[Any], value: object) -> None:
+        """Fail a task that returned a value which cannot be right."""
+        if isinstance(value, Coroutine):
+            value.close()
+            self.run.graph.fail(task, ReturnedCoroutine(task))
+        else:
+            self.run.graph.fail(task, CancelledSwallowed(task))
+
+    def _ended_badly(self, task: Task[Any], error: BaseException) -> bool:
+        """Record how a task ended that raised; return whether the exception is to go on."""
+        graph = self.run.graph
+        task._execution = None
+        error.__traceback__ = _without_ours(error.__traceback__)
+        if isinstance(error, Exception):
+            graph.fail(task, error)
+            return False
+        cancelled, rest = _split(error)
+        if rest is None and not (self.scope.cancel_called or trio.current_effective_deadline() == -trio_inf):
+            graph.fail(task, StrayCancelled(task))
+            return False
+        if isinstance(rest, Exception):
+            graph.fail(task, rest)
+            return False
+        if rest is None:
+            graph.cancelled(task)
+            return True
+        graph.cancelled(task, f"{type(rest).__name__} was raised in it")
+        self.run.crash(rest)
+        return False
+
+    def _warn(self, task: Task[Any], now: float) -> None:
+        message = (
+            f"{title(task)} blocked the event loop for {now - self._began:.3f} s: nothing else could run meanwhile."
+            " Await something in it, or make it a plain function, which runs in a thread"
+        )
+        try:
+            warnings.warn(message, TaskBlocksLoop, stacklevel=2)
+        except TaskBlocksLoop as warning:  # where warnings are errors
+            self.run.crash(warning)
+
+
+trio_inf = float("inf")
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Return what of an exception is Cancelled, and the rest."""
+    if isinstance(error, trio.Cancelled):
+        return error, None
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)
+    return None, error
+
+
+def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the body on. Our frames say nothing, and would keep their locals and so the error itself alive."""
+    while traceback is not None and traceback.tb_next is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    return traceback

@@ -1,0 +1,236 @@
+"""When a task may start: three-valued conditions, decided at once and not before.
+
+    succeeded(a, b) & done(c)
+    at_least(2, [a, b, failed(c)]) | settled(d)
+
+A condition *holds*, *can no longer hold*, or is *open*. Each is one node that counts how many of its operands have come true and how
+many no longer can: an event costs as much as the edges it touches, however large the condition. A node may be used for many tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Union
+
+import attrs
+
+from .errors import BadType, BadValue, ConditionAsBoolean, title
+from .task import CANCELLED, FAILED, SKIPPED, SUCCEEDED, Task
+
+if TYPE_CHECKING:
+    from .task import TaskState
+    from .task_graph import TaskGraph
+
+Operand = Union[Task[Any], "Condition"]
+
+
+@attrs.frozen(eq=False)
+class Verb:
+    """What a condition asks of its tasks: to end in one of these states, or (without states) to have settled."""
+
+    name: str
+    states: frozenset[TaskState]
+    handles_failure: bool = False
+
+    def judge(self, task: Task[Any]) -> bool | None:
+        """Return whether it is so of this task, or None while that is open."""
+        if self is SETTLED:
+            return True if task.settled else None
+        return task.state in self.states if task.state.ended else None
+
+
+SUCCEED = Verb("succeeded", frozenset({SUCCEEDED}))
+FAIL = Verb("failed", frozenset({FAILED}), handles_failure=True)
+DONE = Verb("done", frozenset({SUCCEEDED, FAILED, CANCELLED, SKIPPED}), handles_failure=True)
+SKIP = Verb("skipped", frozenset({SKIPPED}))
+SETTLED = Verb("settled", frozenset())
+
+
+class Condition:
+    """A condition over tasks and other conditions; made by the functions of this module, combined with `&` and `|`.
+
+    `holds` is True, False (it can no longer hold), or None while it is open. It is followed from its first use in a graph on, and None
+    before that. Using a condition as a boolean raises `ConditionAsBoolean`.
+    """
+
+    __slots__ = ("_dependents", "_needed", "fulfilled", "graph", "holds", "impossible", "operands", "verb")
+
+    def __init__(self, verb: Verb, operands: Iterable[Operand], needed: int | None = None) -> None:
+        self.verb = verb
+        # Each once. A Task among them is judged by the verb, a Condition by whether it holds.
+        self.operands: dict[Operand, None] = dict.fromkeys(operands)
+        # How many operands are to come true; None is all of them, however many that are.
+        self._needed = needed
+        self.fulfilled = 0
+        self.impossible = 0
+        self.holds: bool | None = None
+        # The graph that counts for it, from the first use on; then `_dependents` are told when it is decided.
+        self.graph: TaskGraph | None = None
+        self._dependents: list[Operand] = []
+
+    @property
+    def needed(self) -> int:
+        """How many of the operands must come true."""
+        return len(self.operands) if self._needed is None else self._needed
+
+    @property
+    def tasks(self) -> tuple[Task[Any], ...]:
+        """The tasks it speaks of, each once, in the order declared."""
+        found: dict[Task[Any], None] = {}
+        entered = {self}
+        stack = [iter(self.operands)]
+        while stack:
+            for operand in stack[-1]:
+                if isinstance(operand, Task):
+                    found[operand] = None
+                elif operand not in entered:
+                    entered.add(operand)
+                    stack.append(iter(operand.operands))
+                    break
+            else:
+                stack.pop()
+        return tuple(found)
+
+    def nodes(self) -> list[Condition]:
+        """Return the conditions it is built of, each once and after those that it is built of itself; this one is the last."""
+        ordered: list[Condition] = []
+        entered = {self}
+        stack = [(self, iter(self.operands))]
+        while stack:
+            node, operands = stack[-1]
+            for operand in operands:
+                if isinstance(operand, Condition) and operand not in entered:
+                    entered.add(operand)
+                    stack.append((operand, iter(operand.operands)))
+                    break
+            else:
+                ordered.append(node)
+                stack.pop()
+        return ordered
+
+    def count(self, verdict: bool) -> bool:  # noqa: FBT001 - it is the news itself
+        """Take note that one more operand has come true, or no longer can; return whether that decides the condition."""
+        if verdict:
+            self.fulfilled += 1
+        else:
+            self.impossible += 1
+        return self.decide()
+
+    def decide(self) -> bool:
+        """Set `holds` if that is known now and was not before; return whether it was so."""
+        if self.holds is not None:
+            return False
+        if self.fulfilled >= self.needed:
+            self.holds = True
+        elif len(self.operands) - self.impossible < self.needed:
+            self.holds = False
+        return self.holds is not None
+
+    def verdict_on(self, operand: Operand) -> bool | None:
+        """Return whether this operand has come true (None: open)."""
+        return self.verb.judge(operand) if isinstance(operand, Task) else operand.holds
+
+    def note_failure(self, operand: Operand) -> None:
+        """Mark a failure as handled if this condition is about it."""
+        if self.verb.handles_failure and isinstance(operand, Task) and operand.state is FAILED:
+            operand._handled = True
+
+    def __and__(self, other: object) -> Condition:
+        return all_of(self, other) if isinstance(other, Task | Condition) else NotImplemented
+
+    def __or__(self, other: object) -> Condition:
+        return any_of(self, other) if isinstance(other, Task | Condition) else NotImplemented
+
+    __rand__ = __and__
+    __ror__ = __or__
+
+    def __bool__(self) -> bool:
+        raise ConditionAsBoolean(self)
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def __repr__(self) -> str:
+        return f"<Condition {self.describe()}>"
+
+    def describe(self, *, only_open: bool = False, depth: int = 3) -> str:
+        """Return the condition in words; with `only_open` just what it still waits for. Long and deep ones are cut short."""
+        parts = []
+        listed = [operand for operand in self.operands if not only_open or self.verdict_on(operand) is None]
+        for operand in listed[:6]:
+            if isinstance(operand, Task):
+                parts.append(title(operand) + (f" ({operand.state})" if only_open else ""))
+            else:
+                parts.append(operand.describe(only_open=only_open, depth=depth - 1) if depth else "…")
+        more = f", … {len(listed) - 6} more" if len(listed) > 6 else ""  # noqa: PLR2004 - as many as a line takes
+        inner = ", ".join(parts) + more
+        if self._needed is None:
+            name = self.verb.name if self.verb is not SUCCEED or all(isinstance(o, Task) for o in self.operands) else "all_of"
+            return f"{name}({inner})"
+        missing = f", {self.needed - self.fulfilled} more needed" if only_open else ""
+        return f"any_of({inner})" if self._needed == 1 else f"at_least({self._needed} of {len(self.operands)}: {inner}{missing})"
+
+
+def succeeded(*tasks: Task[Any]) -> Condition:
+    """Hold when all of these tasks have SUCCEEDED; without tasks, at once."""
+    return Condition(SUCCEED, _tasks(tasks, "succeeded"))
+
+
+def failed(*tasks: Task[Any]) -> Condition:
+    """Hold when all of these tasks have FAILED. Whoever waits for that handles their failures."""
+    return Condition(FAIL, _tasks(tasks, "failed"))
+
+
+def done(*tasks: Task[Any]) -> Condition:
+    """Hold when all of these tasks have ended, in whatever way. Whoever waits for that handles their failures."""
+    return Condition(DONE, _tasks(tasks, "done"))
+
+
+def skipped(*tasks: Task[Any]) -> Condition:
+    """Hold when all of these tasks were SKIPPED."""
+    return Condition(SKIP, _tasks(tasks, "skipped"))
+
+
+def settled(*tasks: Task[Any]) -> Condition:
+    """Hold when all of these tasks and everything that they spawned, directly or not, now or later, have ended in whatever way."""
+    return Condition(SETTLED, _tasks(tasks, "settled"))
+
+
+def at_least(n: int, items: Iterable[Operand]) -> Condition:
+    """Hold when `n` of the items have come true; a bare Task among them means `succeeded(task)`. An item counts once.
+
+    Raises `BadValue` if there are fewer than `n` items or `n` is no whole number.
+    """
+    condition = Condition(SUCCEED, _operands(items, "at_least"), n)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise BadValue("n of at_least(n, items)", n, "it must be a whole number, 0 or more")
+    if n > len(condition.operands):
+        rule = f"there are only {len(condition.operands)} different items, so it could never hold"
+        raise BadValue("n of at_least(n, items)", n, rule)
+    return condition
+
+
+def any_of(*items: Operand) -> Condition:
+    """Hold when one of the items has come true; a bare Task among them means `succeeded(task)`. Raises `BadValue` without any."""
+    return at_least(1, items)
+
+
+def all_of(*items: Operand) -> Condition:
+    """Hold when all of the items have come true; a bare Task among them means `succeeded(task)`; without items, at once."""
+    return Condition(SUCCEED, _operands(items, "all_of"))
+
+
+def _tasks(items: Iterable[object], caller: str) -> Iterable[Task[Any]]:
+    for item in items:
+        if not isinstance(item, Task):
+            raise BadType(f"an argument of {caller}()", item, f"it takes Tasks: {caller}(task, other_task), or {caller}(*tasks)")
+        yield item
+
+
+def _operands(items: object, caller: str) -> Iterable[Operand]:
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise BadType(f"what {caller}() counts", items, f"it takes an iterable of Tasks and conditions: {caller}(2, [a, b, c])")
+    for item in items:
+        if not isinstance(item, Task | Condition):
+            raise BadType(f"an item of {caller}()", item, "it takes Tasks and conditions")
+        yield item

@@ -1,0 +1,198 @@
+"""Worker groups: how many tasks run at a time, and in which order ready ones are taken."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .errors import BadType, BadValue
+
+if TYPE_CHECKING:
+    from .task import Task
+    from .task_graph import TaskGraph
+
+DEFAULT = "default"
+"""The group of types that are assigned to no other."""
+DEFAULT_LIMIT = 10
+"""The limit of the default group where a graph is given none."""
+
+
+def _check_limit(limit: object) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise BadValue("the limit of a worker group", limit, "it must be a whole number: how many tasks run at a time, 0 to pause")
+    return limit
+
+
+@attrs.define(eq=False, weakref_slot=False, repr=False)
+class WorkerGroup:
+    """A bounded group of worker loops: at most `limit` of its tasks execute at a time.
+
+        TaskGraph(worker_loops={"http": WorkerGroup(10, context=open_client), "default": 4})
+
+    - `limit`: a whole number; 0 holds the group's tasks until it is resized.
+    - `context`: a callable without arguments that gives an async context manager. It is entered once per worker loop, before its
+      first task, and left at the end of the run; `worker_context()` gives its value to the tasks of that loop.
+
+    A graph makes its own groups from what it is given, so one description may serve many graphs. The live ones are in
+    `graph.groups`. Raises `BadValue` or `BadType`.
+    """
+
+    limit: int = attrs.field(converter=_check_limit)
+    context: Callable[[], AbstractAsyncContextManager[Any]] | None = attrs.field(default=None, kw_only=True)
+    name: str = attrs.field(default=DEFAULT, init=False)
+    graph: TaskGraph | None = attrs.field(default=None, init=False)
+
+    # Tasks that hold a place (RUNNING): never more than `limit`, but after a resize that has yet to drain.
+    running: int = attrs.field(default=0, init=False)
+    # Tasks that gave their place back to wait for another one (SUSPENDED).
+    suspended: int = attrs.field(default=0, init=False)
+    # READY tasks in the order in which they are taken, among entries of such as are no longer READY (`_stale`, each once).
+    _queue: deque[Task[Any]] | RankedQueue = attrs.field(factory=deque, init=False)
+    _stale: set[Task[Any]] = attrs.field(factory=set, init=False)
+    # SUSPENDED tasks that want a place to go on. They come before all READY ones; empty while a place is free.
+    _returning: deque[Task[Any]] = attrs.field(factory=deque, init=False)
+    # Rung, once, when there may be something to take; the driver sets it again when it has looked.
+    bell: Callable[[WorkerGroup], None] | None = attrs.field(default=None, init=False)
+
+    @context.validator
+    def _check_context(self, _: object, context: object) -> None:
+        if context is not None and not callable(context):
+            rule = "it must be a callable that gives an async context manager, once per worker loop: context=open_client"
+            raise BadType("the context of a worker group", context, rule)
+
+    def made_for(self, graph: TaskGraph, name: str) -> WorkerGroup:
+        """Return a group of this description that belongs to a graph."""
+        group = WorkerGroup(self.limit, context=self.context)
+        group.graph, group.name = graph, name
+        return group
+
+    @property
+    def ready(self) -> int:
+        """How many tasks wait for a place to start."""
+        return len(self._queue) - len(self._stale)
+
+    @property
+    def free(self) -> int:
+        """How many more tasks could start now."""
+        return max(0, self.limit - self.running)
+
+    def resize(self, limit: int) -> None:
+        """Change the limit, at any time: more tasks start at once; fewer let those that run end. 0 pauses the group."""
+        limit = _check_limit(limit)
+        if self.graph is None:
+            self.limit = limit
+        else:
+            self.graph.resize(self, limit)
+
+    def rank(self) -> None:
+        """Keep the queue by priority and key from now on; until a task has one, first come first served needs only a deque."""
+        if not isinstance(self._queue, RankedQueue):
+            self._queue = RankedQueue(self._queue)
+
+    def push(self, task: Task[Any]) -> None:
+        """Put a task that became READY at the end of its rank, and ring."""
+        if self._stale and task in self._stale:  # it was READY before, was taken back, and is so again: only once in the queue
+            self._queue.remove(task)
+            self._stale.remove(task)
+        self._queue.append(task)
+        bell = self.bell
+        if bell is not None:
+            bell(self)
+
+    def withdraw(self, task: Task[Any]) -> None:
+        """Note that a task in the queue is no longer READY. Its entry goes when it comes up, or when most entries are such."""
+        self._stale.add(task)
+        if len(self._stale) > len(self._queue) // 2:
+            ready = [entry for entry in self._queue if entry not in self._stale]
+            self._queue = RankedQueue(ready) if isinstance(self._queue, RankedQueue) else deque(ready)
+            self._stale.clear()
+
+    def pop(self) -> Task[Any] | None:
+        """Take the next READY task off the queue."""
+        while self._queue:
+            task = self._queue.popleft()
+            if not self._stale or task not in self._stale:
+                return task
+            self._stale.remove(task)
+        return None
+
+    def ring(self) -> None:
+        """Say that there may be something to take."""
+        if self.bell is not None and self._queue:
+            self.bell(self)
+
+    def __repr__(self) -> str:
+        counts = f"running {self.running}, suspended {self.suspended}, ready {self.ready}"
+        return f"<WorkerGroup {self.name!r} limit {self.limit}: {counts}>"
+
+
+class RankedQueue:
+    """READY tasks by rank: higher priority first, then round robin over keys, then first come first served.
+
+    It has as much of a deque's interface as a group needs. Every operation but `remove` takes constant time in the number of tasks
+    and of keys, and logarithmic time in the number of different priorities.
+    """
+
+    __slots__ = ("_lanes", "_priorities", "_size")
+
+    def __init__(self, tasks: deque[Task[Any]] | list[Task[Any]]) -> None:
+        # Priority -> key -> tasks; keys in the order of their next turn. No lane and no queue in it is empty.
+        self._lanes: dict[float, OrderedDict[Hashable, deque[Task[Any]]]] = {}
+        self._priorities: list[float] = []  # a heap of the lanes' priorities, negated
+        self._size = 0
+        for task in tasks:
+            self.append(task)
+
+    def append(self, task: Task[Any]) -> None:
+        lane = self._lanes.get(task.priority)
+        if lane is None:
+            lane = self._lanes[task.priority] = OrderedDict()
+            heapq.heappush(self._priorities, -task.priority)
+        queue = lane.get(task.key)
+        if queue is None:
+            queue = lane[task.key] = deque()
+        queue.append(task)
+        self._size += 1
+
+    def popleft(self) -> Task[Any]:
+        lane = self._lanes[-self._priorities[0]]
+        key, queue = next(iter(lane.items()))
+        task = queue.popleft()
+        self._size -= 1
+        if queue:
+            lane.move_to_end(key)
+        else:
+            self._drop(task)
+        return task
+
+    def remove(self, task: Task[Any]) -> None:
+        queue = self._lanes[task.priority][task.key]
+        queue.remove(task)
+        self._size -= 1
+        if not queue:
+            self._drop(task)
+
+    def _drop(self, task: Task[Any]) -> None:
+        """Forget the queue that this task was the last of, and its lane if that is empty now."""
+        lane = self._lanes[task.priority]
+        del lane[task.key]
+        if not lane:
+            del self._lanes[task.priority]
+            if self._priorities[0] == -task.priority:
+                heapq.heappop(self._priorities)
+            else:
+                self._priorities.remove(-task.priority)
+                heapq.heapify(self._priorities)
+
+    def __iter__(self) -> Iterator[Task[Any]]:
+        for negated in sorted(self._priorities):
+            for queue in self._lanes[-negated].values():
+                yield from queue
+
+    def __len__(self) -> int:
+        return self._size

@@ -1,0 +1,415 @@
+"""Every change of a task's state, and what follows from it: the driver's side of a graph.
+
+A driver takes READY tasks, runs their bodies wherever it likes, and reports how they ended:
+
+    task = graph.take("default")        # RUNNING now, and holding a place
+    graph.finish(task, value)           # or graph.fail(task, error), or graph.cancelled(task)
+
+Between these calls nothing happens by itself, and each is atomic: when it returns, everything that follows from it has been done.
+No call costs more than the edges that it touches, and none recurses.
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .changes import Announcer, Listener, Subscription
+from .errors import AlreadyRunning, BadType, IllegalTransition, NotRunning, UnknownGroup, WrongThread, title
+from .groups import WorkerGroup
+from .task import CANCELLED, FAILED, READY, RUNNING, SKIPPED, SUCCEEDED, SUSPENDED, WAITING, Task, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conditions import Condition
+    from .results import ResultStore
+
+# Which event may come in which state; every other pair raises IllegalTransition and leaves all as it was.
+EVENTS: dict[str, frozenset[TaskState]] = {
+    "start": frozenset({READY}),
+    "suspend": frozenset({RUNNING, SUSPENDED}),
+    "resume": frozenset({SUSPENDED}),
+    "finish": frozenset({RUNNING, SUSPENDED}),
+    "fail": frozenset({RUNNING, SUSPENDED}),
+    "cancelled": frozenset({RUNNING, SUSPENDED}),
+}
+EXECUTING = EVENTS["finish"]
+
+
+class Driver(Protocol):
+    """What a graph asks of whoever drives it. The synchronous ones are called in the middle of a change: they only take note."""
+
+    async def wait(self, task: Task[Any]) -> None:
+        """Wait until the task has ended; always checkpoint."""
+
+    async def checkpoint(self) -> None:
+        """Let others run."""
+
+    def cancel(self, task: Task[Any]) -> None:
+        """Stop the body of an executing task, then report `cancelled`."""
+
+    def resumed(self, task: Task[Any]) -> None:
+        """Let a body go on: it got its place back (`resume` had returned False), or no longer needs one."""
+
+    def standstill(self) -> None:
+        """Take note that no task is READY or RUNNING: nothing happens any more unless someone outside of them acts."""
+
+
+class NoDriver:
+    """Stands for the driver of a graph that nobody has run yet."""
+
+    async def wait(self, task: Task[Any]) -> None:
+        """Return if the task has ended (there is nothing to checkpoint with), else raise `NotRunning`."""
+        if not task.state.ended:
+            raise NotRunning(task)
+
+    async def checkpoint(self) -> None:
+        """There is no one else."""
+
+    def cancel(self, task: Task[Any]) -> None:
+        """Whoever started the task without attaching a driver sees that it is to stop when it looks."""
+
+    resumed = cancel
+
+    def standstill(self) -> None:
+        """Nobody waits for the end."""
+
+
+class Lifecycle:
+    """The states of a graph's tasks; `TaskGraph` adds to it how tasks come in and are looked at."""
+
+    def __init__(self, results: ResultStore, *, cancel_on_failure: bool) -> None:
+        self.results = results
+        self.groups: dict[str, WorkerGroup] = {}
+        self.driver: Driver = NoDriver()
+        """Whoever runs the graph, or ran it last."""
+        self._cancel_on_failure = cancel_on_failure
+        self._tasks: dict[int, Task[Any]] = {}
+        self._ended = {SUCCEEDED: 0, FAILED: 0, CANCELLED: 0, SKIPPED: 0}
+        # How many tasks are READY, RUNNING or SUSPENDED. While there are any, something may still happen by itself.
+        self._active = 0
+        self._failures: list[Task[Any]] = []
+        # SUSPENDED tasks -> the tasks they wait for in their bodies. An empty list: the waits are over, the place is missing.
+        self._awaited: dict[Task[Any], list[Task[Any]]] = {}
+        # Open tasks -> the conditions that are told when they have settled.
+        self._settling: dict[Task[Any], list[Condition]] = {}
+        self._deduped: dict[tuple[object, object], Task[Any]] = {}
+        # How many of a task's listed children have been removed since the list was last cleared of such.
+        self._gaps: dict[Task[Any], int] = {}
+        self._announcer = Announcer()
+        self._subscriptions = self._announcer.subscriptions
+        self._thread: int | None = None
+
+    # Who drives, and who listens -------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether a driver runs the graph now."""
+        return self._thread is not None
+
+    @property
+    def active(self) -> int:
+        """How many tasks are READY, RUNNING or SUSPENDED: a run is over when there are none and nobody may add any."""
+        return self._active
+
+    @property
+    def at_standstill(self) -> bool:
+        """Whether no task is READY or RUNNING; those that are active all wait for others in their bodies."""
+        return self._active == len(self._awaited)
+
+    def attach(self, driver: Driver) -> None:
+        """Let a driver run the graph from this thread, until `detach`. Raises `AlreadyRunning`."""
+        if self._thread is not None:
+            raise AlreadyRunning
+        self.driver = driver
+        self._thread = get_ident()
+
+    def detach(self) -> None:
+        """End a run. The driver stays known: it is asked when someone waits for a task that ended."""
+        self._thread = None
+        self._tasks[0]._cancelled = False
+        for group in self.groups.values():
+            group.bell = None
+
+    def subscribe(self, listener: Listener) -> Subscription:
+        """Call `listener(change)` on every `Change` of state from now on, synchronously, in order.
+
+        The listener is called when the operation that made the change is complete, and may change the graph. If it raises it is
+        closed, and the graph goes on. `with graph.subscribe(listener): ...` closes it at the end of the block.
+        """
+        subscription = Subscription(listener, self._subscriptions)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    # What a driver does with a task ----------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> tuple[Task[Any], ...]:
+        """The READY tasks, in the order they were added; what `take` gives is one of them."""
+        return tuple(task for task in self._tasks.values() if task.state is READY)
+
+    def take(self, group: WorkerGroup | str) -> Task[Any] | None:
+        """Start the next READY task of a group and return it; None if it has none, or no place. Raises `UnknownGroup`."""
+        if isinstance(group, str):
+            group = self.group(group)
+        if group.running >= group.limit:
+            return None
+        task = group.pop()
+        if task is not None:
+            self._start(task)
+        return task
+
+    def start(self, task: Task[Any]) -> None:
+        """Start this READY task, ahead of its turn. Raises `IllegalTransition` if it is not READY or its group is full."""
+        self._expect("start", task)
+        if not task.group.free:
+            raise IllegalTransition(task, "start", f"its group {task.group.name!r} has no free place")
+        task.group.withdraw(task)
+        self._start(task)
+
+    def finish(self, task: Task[Any], value: object = None) -> None:
+        """End an executing task with a value: SUCCEEDED, or FAILED if it declared itself failed.
+
+        What the result store raises comes out of here, and the task is as it was.
+        """
+        if task.state not in EXECUTING:
+            self._expect("finish", task)
+        if task._outcome is not None:
+            self.fail(task, task._outcome)
+            return
+        self.results[task.uid] = value
+        self._end(task, SUCCEEDED, None)
+        self._propagate([task])
+
+    def fail(self, task: Task[Any], error: Exception) -> None:
+        """End an executing task with an exception: FAILED."""
+        self._expect("fail", task)
+        if not isinstance(error, Exception):
+            raise BadType("the error of a task", error, "it must be an Exception; others are not kept as outcomes")
+        self._end(task, FAILED, error)
+        self._failures.append(task)
+        self._propagate([task])
+        if self._cancel_on_failure and not task._handled:
+            self.cancel_subtree(self._tasks[0], f"{title(task)} has failed")
+
+    def cancelled(self, task: Task[Any], reason: str | None = None) -> None:
+        """End an executing task whose body was stopped: CANCELLED, with this reason or that of `task.cancel(reason)`."""
+        self._expect("cancelled", task)
+        self._end(task, CANCELLED, reason or (task._cancelled if isinstance(task._cancelled, str) else None))
+        self._propagate([task])
+
+    def suspend(self, task: Task[Any], awaited: Task[Any]) -> None:
+        """Take note that the body of a task now waits for another one: its place is free. A body may wait for several at once."""
+        self._expect("suspend", task)
+        group = task.group
+        if task.state is RUNNING:
+            self._awaited[task] = [awaited]
+            task.state = SUSPENDED
+            group.suspended += 1
+            group.running -= 1
+            self._note(task, RUNNING)
+            self._offer_places(group)
+        else:
+            self._awaited[task].append(awaited)
+            self._give_up_place(task)  # another wait may have been over and want it, which the body has no claim to during this one
+        if self._active == len(self._awaited):
+            self.driver.standstill()
+        self._announce()
+
+    def resume(self, task: Task[Any], awaited: Task[Any]) -> bool:
+        """Take note that a body no longer waits for this task; return whether it may go on now.
+
+        False: its place was given away; it is the next to get one, and then `driver.resumed(task)` is called. While the body still
+        waits for other tasks it goes on without a place, and so does one that is being cancelled.
+        """
+        self._expect("resume", task)
+        group = task.group
+        awaits = self._awaited[task]
+        awaits.remove(awaited)
+        if awaits or task._cancelled:
+            return True
+        if group.running < group.limit:
+            self._regain_place(task)
+            self._announce()
+            return True
+        group._returning.append(task)
+        return False
+
+    def resize(self, group: WorkerGroup, limit: int) -> None:
+        """Change the limit of a group; `group.resize(limit)` checks it and calls this."""
+        self._check_thread("resize")
+        group.limit = limit
+        self._offer_places(group)
+        self._announce()
+
+    def declare_failed(self, task: Task[Any], error: Exception) -> None:
+        """Let an executing task be FAILED with this error when its body returns a value."""
+        self._expect("fail", task)
+        if task._outcome is None:
+            task._outcome = error
+
+    def watch(self, task: Task[Any], callback: Callable[[Task[Any]], object]) -> None:
+        """Call `callback(task)` when an open task has ended (or is removed), after all that follows from it has been done."""
+        if task._dependents is None:
+            task._dependents = []
+        task._dependents.append(callback)
+
+    # Cancelling ------------------------------------------------------------------------------------------------------
+
+    def cancel_subtree(self, top: Task[Any], reason: str | None = None) -> None:
+        """Cancel a task and what it spawned; `task.cancel(reason)` and `graph.cancel(reason)` call this."""
+        self._check_thread("cancel")
+        ended: list[Task[Any]] = []
+        executing: list[Task[Any]] = []
+        subtree = [] if top.settled or top._cancelled else [top]
+        for task in subtree:
+            task._cancelled = reason or True
+            if task.state is WAITING or task.state is READY:
+                self._end(task, CANCELLED, reason)
+                ended.append(task)
+            elif task.state in EXECUTING:
+                executing.append(task)
+            if task._children:
+                subtree += [child for child in task._children if not child.settled and not child._cancelled]
+        # All of the subtree is CANCELLED before any dependent is looked at, so that none of it is started or skipped instead.
+        self._propagate(ended)
+        for task in executing:
+            self._give_up_place(task)
+            self.driver.cancel(task)
+
+    # The one place where states change ---------------------------------------------------------------------------------
+
+    def _make_ready(self, task: Task[Any]) -> None:
+        task.state = READY
+        self._active += 1
+        if self._subscriptions:
+            self._note(task, WAITING)
+        task.group.push(task)
+
+    def _start(self, task: Task[Any]) -> None:
+        task.state = RUNNING
+        task.group.running += 1
+        if self._subscriptions:
+            self._note(task, READY)
+            self._announce()
+
+    def _end(self, task: Task[Any], state: TaskState, outcome: object) -> None:
+        """Put a task into an end state and give back what it held; `_propagate` must follow."""
+        before = task.state
+        group = task.group
+        if before is not WAITING:
+            self._active -= 1
+            if before is RUNNING:
+                group.running -= 1
+                if group._returning:
+                    self._offer_places(group)
+            elif before is READY:
+                group.withdraw(task)
+            else:
+                group.suspended -= 1
+                del self._awaited[task]
+                self._give_up_place(task)
+        task.state = state
+        task._outcome = outcome
+        task._context = None
+        self._ended[state] += 1
+        if self._subscriptions:
+            self._note(task, before)
+
+    def _propagate(self, decided: list[Task[Any] | Condition]) -> None:
+        """Tell everyone whom it concerns that these tasks have ended (and conditions been decided), and all that follows."""
+        watchers: list[tuple[Callable[[Task[Any]], object], Task[Any]]] = []
+        for source in decided:  # grows while it is walked: a chain of a million tasks must not recurse
+            is_task = type(source) is Task
+            dependents = source._dependents
+            if dependents:
+                success = source.state is SUCCEEDED if is_task else source.holds
+                for dependent in dependents:
+                    if type(dependent) is Task:
+                        if not success:
+                            self._skip(dependent, source, decided)
+                        elif dependent._missing == 1:
+                            dependent._missing = 0
+                            if dependent.state is WAITING:
+                                self._make_ready(dependent)
+                        else:
+                            dependent._missing -= 1
+                    elif callable(dependent):
+                        watchers.append((dependent, source))
+                    else:
+                        dependent.note_failure(source)
+                        if dependent.count(dependent.verdict_on(source)):
+                            decided.append(dependent)
+            if is_task:
+                self._settle(source, decided)
+        for watcher, task in watchers:
+            watcher(task)
+        if self._active == len(self._awaited):
+            self.driver.standstill()
+        if self._subscriptions:
+            self._announce()
+
+    def _skip(self, task: Task[Any], because: object, decided: list[Task[Any] | Condition]) -> None:
+        if task.state is WAITING:
+            self._end(task, SKIPPED, because)
+            decided.append(task)
+
+    def _settle(self, task: Task[Any], decided: list[Task[Any] | Condition]) -> None:
+        """Count the end of a task in those that spawned it. Every task settles once, so this is constant work per task."""
+        node: Task[Any] | None = task
+        while node is not None:
+            node._unsettled -= 1
+            if node._unsettled:
+                return
+            if self._settling:
+                decided += [condition for condition in self._settling.pop(node, ()) if condition.count(verdict=True)]
+            node = node.parent
+
+    def _offer_places(self, group: WorkerGroup) -> None:
+        """Give free places to bodies that want to go on; if there are any left, ring for those that want to start."""
+        while group._returning and group.running < group.limit:
+            task = group._returning.popleft()
+            self._regain_place(task)
+            self.driver.resumed(task)
+        if group.running < group.limit:
+            group.ring()
+
+    def _regain_place(self, task: Task[Any]) -> None:
+        del self._awaited[task]
+        task.state = RUNNING
+        task.group.suspended -= 1
+        task.group.running += 1
+        self._note(task, SUSPENDED)
+
+    def _give_up_place(self, task: Task[Any]) -> None:
+        """Let a body that wants its place back go on without it."""
+        if task in task.group._returning:
+            task.group._returning.remove(task)
+            self.driver.resumed(task)
+
+    def _note(self, task: Task[Any], before: TaskState | None) -> None:
+        if self._subscriptions:
+            self._announcer.note(task, before, task.state)
+
+    def _announce(self) -> None:
+        if self._subscriptions:
+            self._announcer.announce()
+
+    # Checks ------------------------------------------------------------------------------------------------------------
+
+    def group(self, name: str) -> WorkerGroup:
+        """Return a worker group by its name. Raises `UnknownGroup`."""
+        try:
+            return self.groups[name]
+        except KeyError:
+            raise UnknownGroup([name], self.groups) from None
+
+    def _expect(self, event: str, task: Task[Any]) -> None:
+        if task.state not in EVENTS[event]:
+            states = " or ".join(sorted(str(state) for state in EVENTS[event]))
+            raise IllegalTransition(task, event, f"that comes only while a task is {states}")
+
+    def _check_thread(self, attempt: str) -> None:
+        if self._thread is not None and self._thread != get_ident():
+            raise WrongThread(attempt)

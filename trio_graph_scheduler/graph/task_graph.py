@@ -1,0 +1,434 @@
+"""The graph: tasks come in, are connected, looked at and cancelled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import Any, TypeVar, overload
+
+from . import checking, cycles, inspection, wait_tasks
+from .arguments import ATOMS, Arguments, ComputedArguments, packed
+from .conditions import Condition
+from .errors import BadType, BadValue, DuplicateType, UnknownGroup, UnknownTask, UnknownType
+from .groups import DEFAULT, DEFAULT_LIMIT, WorkerGroup
+from .results import ResultStore
+from .task import CURRENT_TASK, CANCELLED, SUCCEEDED, WAITING, Task, TaskState
+from .task_type import TaskType
+from .wiring import After, Input, Wiring, as_inputs
+
+T = TypeVar("T")
+ON_FAILURE = ("continue", "cancel")
+
+
+class TaskGraph(Wiring):
+    """Tasks, what each waits for, and what came out: a plain synchronous structure that knows nothing of trio.
+
+        graph = TaskGraph(worker_loops={"default": 4, "http": 10}, worker_assignments={"fetch": "http"})
+        page = graph.add(fetch, "https://example.org")
+        words = graph.add(count_words, page)
+        await execute_graph(graph)
+        words.result_nowait()
+
+    - `task_functions`: name -> function or `TaskType`, or an iterable of TaskTypes: what `add` and `create_task` know by name.
+    - `worker_loops`: group name -> limit or `WorkerGroup`. There always is a group `"default"`, with a limit of 10 if not given.
+    - `worker_assignments`: name of a function or type -> group name, for types that name no group themselves.
+    - `on_failure`: `"continue"`, or `"cancel"` to cancel the graph at the first failure that nobody handles.
+    - `results`: the `ResultStore`, by default a dict.
+
+    Raises `UnknownGroup`, `DuplicateType`, `BadValue` or `BadType` for what cannot be.
+    """
+
+    def __init__(
+        self,
+        task_functions: Mapping[str, Callable[..., Any]] | Iterable[TaskType[..., Any]] | None = None,
+        worker_loops: Mapping[str, int | WorkerGroup] | None = None,
+        worker_assignments: Mapping[str, str] | None = None,
+        *,
+        on_failure: str = "continue",
+        results: ResultStore | None = None,
+    ) -> None:
+        if on_failure not in ON_FAILURE:
+            raise BadValue("on_failure", on_failure, f"it must be one of {', '.join(ON_FAILURE)}")
+        super().__init__({} if results is None else results, cancel_on_failure=on_failure == "cancel")
+        for name, group in {DEFAULT: DEFAULT_LIMIT, **(worker_loops or {})}.items():
+            description = group if isinstance(group, WorkerGroup) else WorkerGroup(group)
+            self.groups[name] = description.made_for(self, name)
+        self._assignments = dict(worker_assignments or {})
+        unknown = [group for group in self._assignments.values() if group not in self.groups]
+        if unknown:
+            raise UnknownGroup(unknown, self.groups, "worker_assignments name groups of worker_loops")
+        # The registry: what can be looked up by name. `_kinds` adds what has been used: functions and variations, by themselves.
+        self._registry: dict[str, TaskType[..., Any]] = {}
+        self._kinds: dict[object, tuple[TaskType[..., Any], WorkerGroup]] = {}
+        for kind in _as_types(task_functions):
+            self.register(kind)
+        self._next_uid = 1
+        self.root: Task[None] = Task(
+            uid=0,
+            type=TaskType(_root, name="root", executor="async"),
+            group=self.groups[DEFAULT],
+            parent=None,
+            state=SUCCEEDED,
+            arguments=(),
+            context=None,
+            inputs=(),
+            missing=0,
+        )
+        """The parent of what is added from outside of a task. It has SUCCEEDED, with None, and is not counted as a task."""
+        self._tasks[0] = self.root
+        self.results[0] = None
+
+    # Adding ------------------------------------------------------------------------------------------------------------
+
+    def register(self, kind: TaskType[..., Any]) -> None:
+        """Make a type known by its name. Using a TaskType in `add` does so too. Raises `DuplicateType` or `UnknownGroup`."""
+        self._assign(kind)
+        if self._registry.setdefault(kind.name, kind.origin) is not kind.origin:
+            raise DuplicateType(kind.name)
+
+    @overload
+    def add(
+        self,
+        kind: Callable[..., Awaitable[T]],
+        *args: object,
+        after: After = None,
+        name: str | None = None,
+        priority: float | None = None,
+        key: object = None,
+        dedupe: object = None,
+    ) -> Task[T]: ...
+    @overload
+    def add(
+        self,
+        kind: Callable[..., T],
+        *args: object,
+        after: After = None,
+        name: str | None = None,
+        priority: float | None = None,
+        key: object = None,
+        dedupe: object = None,
+    ) -> Task[T]: ...
+    @overload
+    def add(
+        self,
+        kind: str,
+        *args: object,
+        after: After = None,
+        name: str | None = None,
+        priority: float | None = None,
+        key: object = None,
+        dedupe: object = None,
+    ) -> Task[Any]: ...
+    def add(
+        self,
+        kind: Callable[..., Any] | str,
+        *args: object,
+        after: After = None,
+        name: str | None = None,
+        priority: float | None = None,
+        key: object = None,
+        dedupe: object = None,
+    ) -> Task[Any]:
+        """Add a task and return it. Synchronous, at any time: before a run, and while it runs from inside of tasks and outside.
+
+        - `kind`: a function, a `TaskType`, or the name of a registered one; in a `functools.partial` with some of its arguments.
+        - `args`: its arguments. A Task among them, or in a list, tuple, set, mapping or partial there, must succeed first; its result
+          takes its place. A container that holds Tasks is copied now, all other values are shared.
+        - `after`: more to wait for: a Task (which must succeed), a condition, or an iterable of them.
+        - `name`: a name for this task, by default that of its type.
+        - `priority`: higher ones are taken first within the group; 0 by default.
+        - `key`: within a priority, keys are served in turn.
+        - `dedupe`: if the graph has a task of the same kind and of the same value here, that one is returned and nothing is added.
+
+        Added in the body of a task of this graph it is that task's child, and does not block it. Its own body will run in a copy of the
+        context of this call.
+
+        Raises `UnknownType`, `UnknownGroup`, `DuplicateType`, `ForeignTask`, `BadType`, `BadValue`, or `WrongThread` while the graph
+        runs in another thread, before anything has changed.
+        """
+        if self._thread is not None:
+            self._check_thread("add")
+        arguments: tuple[Any, ...] | Arguments = args
+        try:
+            task_type, group = self._kinds[kind]
+        except (KeyError, TypeError):
+            kind, args, keywords = _without_partial(kind, args)
+            task_type, group = self._kind(kind)
+            arguments = packed(args, keywords)
+        else:
+            for value in args:
+                if type(value) not in ATOMS:
+                    arguments = packed(args, {})
+                    break
+        inputs: tuple[Input, ...] = () if type(arguments) is tuple else arguments.results_of
+        if after is not None:
+            inputs = tuple(dict.fromkeys((*inputs, *as_inputs(after))))
+        if name is not None or priority is not None or key is not None or dedupe is not None:
+            _check_labels(name, priority, key, dedupe)
+            if dedupe is not None:
+                present = self._deduped.get((task_type.origin, dedupe))
+                if present is not None:
+                    return present
+        if inputs:
+            self._check_inputs(inputs)
+        task = self._new(task_type, group, arguments, inputs)
+        if name is not None or priority is not None or key is not None or dedupe is not None:
+            self._label(task, name, priority, key, dedupe)
+        self._insert(task)
+        return task
+
+    async def create_task(self, name: str, arguments: tuple[Iterable[Any], Mapping[str, Any]] | None, predecessor_uid: int) -> int:
+        """Add a task of a registered type that is ready at once, and return its uid.
+
+        `arguments` is `(args, kwargs)`, or None for none. The predecessor only records who scheduled it. Checkpoints while the graph
+        runs. Raises `UnknownType`, `UnknownTask` and what `add` does.
+        """
+        return await wait_tasks.create_task(self, name, arguments, predecessor_uid)
+
+    async def create_wait_task(
+        self,
+        name: str,
+        arguments: wait_tasks.WaitArguments,
+        predecessor_uids: Iterable[int],
+        mode: bool | str,  # noqa: FBT001 - the mission's first user wrote it so
+    ) -> int:
+        """Add a task of a registered type that waits for others, and return its uid.
+
+        - `arguments`: `(args, kwargs)`; or None: the function gets the list of predecessor Tasks; or a function of that list, sync or
+          async, that gives `(args, kwargs)` when they are ready. If it raises, the task fails.
+        - `mode`: True: run when all are done; False: when all succeeded; `'SUCCESS__ALL'`, `'COMPLETE__ALL'`, `'SUCCESS__n'`,
+          `'COMPLETE__n'`: when all or n have succeeded or are done.
+
+        Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask`, `BadValue` and what `add` does.
+        """
+        return await wait_tasks.create_wait_task(self, name, arguments, predecessor_uids, mode)
+
+    def create_wait_link(self, predecessor_uid: int, uid: int) -> None:
+        """Let a task wait for one more: a wait task in its own mode, which lists it as a predecessor; others for its success.
+
+        Raises as `connect` does, and `UnknownTask`.
+        """
+        wait_tasks.create_wait_link(self, predecessor_uid, uid)
+
+    # Cancelling and looking --------------------------------------------------------------------------------------------
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancel every task, and while a run goes on also those that are still added to it. Idempotent."""
+        self.cancel_subtree(self.root, reason)
+        if not self.running:
+            self.root._cancelled = False
+
+    def __getitem__(self, uid: int) -> Task[Any]:
+        try:
+            return self._tasks[uid]
+        except (KeyError, TypeError):
+            raise UnknownTask(uid) from None
+
+    def __contains__(self, task: object) -> bool:
+        return isinstance(task, Task) and self._tasks.get(task.uid) is task
+
+    def __iter__(self) -> Iterator[Task[Any]]:
+        """Yield the tasks in the order they were added."""
+        return iter(self.tasks())
+
+    def __len__(self) -> int:
+        return len(self._tasks) - 1
+
+    def __bool__(self) -> bool:
+        return True
+
+    def tasks(
+        self,
+        *,
+        state: TaskState | str | None = None,
+        type: TaskType[..., Any] | Callable[..., Any] | str | None = None,  # noqa: A002 - the field's own word
+        group: WorkerGroup | str | None = None,
+        name: str | None = None,
+    ) -> tuple[Task[Any], ...]:
+        """Return the tasks that match all that is given, in the order they were added. Looks at every task.
+
+        A type is named by its name, or is a TaskType (its variations included) or a function. Raises `UnknownGroup`, and `ValueError` for
+        what names no state.
+        """
+        found: Iterable[Task[Any]] = (task for task in self._tasks.values() if task is not self.root)
+        if state is not None:
+            wanted = TaskState(state)
+            found = (task for task in found if task.state is wanted)
+        if type is not None:
+            found = (task for task in found if _is_kind(task.type, type))
+        if group is not None:
+            its_group = group if isinstance(group, WorkerGroup) else self.group(group)
+            found = (task for task in found if task.group is its_group)
+        if name is not None:
+            found = (task for task in found if task.name == name)
+        return tuple(found)
+
+    @property
+    def unhandled_failures(self) -> tuple[Task[Any], ...]:
+        """The FAILED tasks whose failure nobody took note of: no condition on it, and nobody asked for its result."""
+        return tuple(task for task in self._failures if not task._handled)
+
+    def statistics(self) -> inspection.Statistics:
+        """Return how many tasks there are in each state, and how each group stands. Counts nothing anew."""
+        return inspection.statistics(self)
+
+    def why(self, task: Task[Any]) -> str:
+        """Return in words why a task is not running: what it waits for, the group that is full and who fills it, or how it ended."""
+        self._check_inputs([task])
+        return inspection.why(self, task)
+
+    def find_cycle(self) -> tuple[Task[Any], ...]:
+        """Return tasks of which each waits for the one before it, and the first for the last; empty if there is no cycle of waits.
+
+        Takes time linear in the tasks that are open and their edges.
+        """
+        return cycles.find_cycle(self)
+
+    def check(self) -> None:
+        """Verify all that the graph keeps count of by counting it anew; raises `AssertionError`. For tests: it looks at everything."""
+        checking.check(self)
+
+    # The parts of it ---------------------------------------------------------------------------------------------------
+
+    def _kind(self, kind: object) -> tuple[TaskType[..., Any], WorkerGroup]:
+        """Return the type and group of whatever names a kind of task; it is found at once the next time."""
+        if isinstance(kind, str):
+            if kind not in self._registry:
+                fix = "only registered types have names: TaskGraph({'name': function}), or use the function itself"
+                raise UnknownType([kind], self._registry, fix)
+            return self._kinds.setdefault(kind, self._kind(self._registry[kind]))
+        if isinstance(kind, TaskType):
+            self.register(kind)
+            task_type = kind
+        elif callable(kind):
+            task_type = TaskType(kind)
+        else:
+            raise BadType("the kind of a task", kind, "it must be a function, a TaskType, or the name of a registered one")
+        found = task_type, self._assign(task_type)
+        try:
+            return self._kinds.setdefault(kind, found)
+        except TypeError:  # a callable that cannot be hashed is a kind of its own every time
+            return found
+
+    def _assign(self, task_type: TaskType[..., Any]) -> WorkerGroup:
+        return self.group(task_type.group or self._assignments.get(task_type.name, DEFAULT))
+
+    def _label(self, task: Task[Any], name: str | None, priority: float | None, key: object, dedupe: object) -> None:
+        task._name, task.priority, task.key, task._dedupe = name, priority or 0, key, dedupe
+        if task.priority or key is not None:
+            task.group.rank()
+        if dedupe is not None:
+            self._deduped[task.type.origin, dedupe] = task
+
+    def insert(
+        self,
+        kind: str,
+        arguments: tuple[Any, ...] | Arguments | ComputedArguments,
+        *,
+        after: Condition | None = None,
+        parent: Task[Any] | None = None,
+    ) -> Task[Any]:
+        """Add a task of a registered type whose arguments are packed already, and perhaps with a parent other than the caller."""
+        self._check_thread("add")
+        task_type, group = self._kind(kind)
+        needed = () if isinstance(arguments, tuple) else arguments.results_of
+        inputs = (*needed, *([] if after is None else [after]))
+        self._check_inputs(inputs)
+        task = self._new(task_type, group, arguments, inputs)
+        task.parent = parent or task.parent
+        self._insert(task)
+        return task
+
+    def _new(
+        self,
+        task_type: TaskType[..., Any],
+        group: WorkerGroup,
+        arguments: tuple[Any, ...] | Arguments | ComputedArguments,
+        inputs: tuple[Input, ...],
+    ) -> Task[Any]:
+        parent = CURRENT_TASK.get()
+        if parent is None or parent.group.graph is not self:
+            parent = self.root
+        return Task(self._next_uid, task_type, group, parent, WAITING, arguments, copy_context(), inputs, 0)
+
+    def _insert(self, task: Task[Any]) -> None:
+        """Take in a new task, all of which has been checked."""
+        self._tasks[task.uid] = task
+        self._next_uid += 1
+        parent = task.parent
+        while not parent._unsettled:  # what left-overs of a settled task add belongs to the first of its ancestors that is not
+            parent = task.parent = parent.parent
+        parent._unsettled += 1
+        if parent._children is None:
+            parent._children = [task]
+        else:
+            parent._children.append(task)
+        if self._subscriptions:
+            self._announcer.note(task, None, WAITING)
+        decided: list[Input] = []
+        for item in task._inputs:
+            self._wait_for(task, item, decided)
+        if task.state is WAITING:
+            if parent._cancelled:
+                task._cancelled = parent._cancelled
+                self._end(task, CANCELLED, parent._cancelled if isinstance(parent._cancelled, str) else None)
+                decided.append(task)
+            elif not task._missing:
+                self._make_ready(task)
+        if decided:
+            self._propagate(decided)
+        elif self._subscriptions:
+            self._announce()
+
+
+def _as_types(given: Mapping[str, Callable[..., Any]] | Iterable[TaskType[..., Any]] | None) -> Iterator[TaskType[..., Any]]:
+    if given is None:
+        return
+    if isinstance(given, Mapping):
+        for name, function in given.items():
+            if isinstance(function, TaskType):
+                yield function if function.name == name else function.but(name=name)
+            else:
+                yield TaskType(function, name=name)
+        return
+    for kind in given:
+        if not isinstance(kind, TaskType):
+            rule = "task_functions is a mapping of names to functions, or an iterable of TaskTypes"
+            raise BadType("a task function without a name", kind, rule)
+        yield kind
+
+
+def _without_partial(kind: object, args: tuple[Any, ...]) -> tuple[object, tuple[Any, ...], dict[str, Any]]:
+    """Return the kind in a partial, and the arguments it is to be called with."""
+    keywords: dict[str, Any] = {}
+    while isinstance(kind, partial):
+        args = (*kind.args, *args)
+        keywords = {**kind.keywords, **keywords}
+        kind = kind.func
+    return kind, args, keywords
+
+
+def _check_labels(name: object, priority: object, key: object, dedupe: object) -> None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise BadType("name", name, "it must be a string that is not empty")
+    if priority is not None and (not isinstance(priority, int | float) or math.isnan(priority)):
+        raise BadType("priority", priority, "it must be a number; higher ones are taken first")
+    for option, value in (("key", key), ("dedupe", dedupe)):
+        try:
+            hash(value)
+        except TypeError:
+            raise BadType(option, value, "it must be hashable, such as a string, a number or a tuple of them") from None
+
+
+def _is_kind(task_type: TaskType[..., Any], kind: TaskType[..., Any] | Callable[..., Any] | str) -> bool:
+    if isinstance(kind, str):
+        return task_type.name == kind
+    if isinstance(kind, TaskType):
+        return task_type.origin is kind.origin
+    return bool(task_type.function == kind)
+
+
+def _root() -> None:
+    """Be the function of the root, which is never run."""

@@ -1,0 +1,117 @@
+"""Kinds of task: a named function with its policies."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import attrs
+
+from .errors import BadType, BadValue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXECUTORS = ("async", "thread")
+
+
+@attrs.frozen(eq=False)
+class TaskType(Generic[P, R]):
+    """A registered kind of task: what holds for all work of the kind.
+
+        fetch = TaskType(get_page, name="fetch", group="http")
+        graph.add(fetch, url)
+        graph.add(fetch.but(group="slow"), other_url)
+
+    - `function`: what a task of this kind calls; the TaskType itself can be called like it.
+    - `name`: its stable identifier, by default the function's name. Registered names are unique within a graph.
+    - `group`: the worker group it runs in. Where it is None, the graph's `worker_assignments` decide, and else it is `"default"`.
+    - `executor`: `"async"` calls the function on trio's thread, awaiting it if it is async; `"thread"` calls it in a worker thread.
+      By default async functions get `"async"`, plain ones `"thread"`.
+    - `abandon_after`: for threads, how many seconds after a cancellation the run waits for the thread before it goes on without it
+      (the thread itself cannot be stopped); None, the default, waits as long as it takes.
+
+    Raises `BadType` or `BadValue` where one of these cannot be, such as an async function for a thread.
+    """
+
+    function: Callable[P, R]
+    name: str = attrs.field(kw_only=True)
+    group: str | None = attrs.field(kw_only=True, default=None)
+    executor: str = attrs.field(kw_only=True)
+    abandon_after: float | None = attrs.field(kw_only=True, default=None)
+    _origin: TaskType[P, R] | None = attrs.field(kw_only=True, repr=False, default=None)
+
+    @name.default
+    def _name_of_function(self) -> str:
+        return name_of(self.function)
+
+    @executor.default
+    def _executor_for_function(self) -> str:
+        return "async" if _is_async(self.function) else "thread"
+
+    def __attrs_post_init__(self) -> None:
+        if not callable(self.function):
+            raise BadType("the function of a task type", self.function, "it must be callable: TaskType(function, name=...)")
+        if not isinstance(self.name, str) or not self.name:
+            raise BadType("the name of a task type", self.name, "it must be a string that is not empty")
+        if self.group is not None and not isinstance(self.group, str):
+            raise BadType("the group of a task type", self.group, "it must be the name of a worker group")
+        if self.executor not in EXECUTORS:
+            raise BadValue("the executor of a task type", self.executor, f"it must be one of {', '.join(EXECUTORS)}")
+        if self.executor == "thread" and _is_async(self.function):
+            rule = 'threads run plain functions; leave executor= out, or write executor="async"'
+            raise BadType(f"the function of {self.name!r}", self.function, rule)
+        if self.abandon_after is not None:
+            if self.executor != "thread":
+                raise BadValue("abandon_after", self.abandon_after, 'it is for threads only: executor="thread"')
+            if not isinstance(self.abandon_after, int | float) or not 0 <= self.abandon_after < math.inf:
+                raise BadValue("abandon_after", self.abandon_after, "it must be a number of seconds, 0 or more, or None")
+
+    @property
+    def origin(self) -> TaskType[P, R]:
+        """The type that this one is a variation of, or itself."""
+        return self._origin or self
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, as if there were no graph."""
+        return self.function(*args, **kwargs)
+
+    def but(self, **changes: Any) -> TaskType[P, R]:
+        """Return a variation: this type with some policies changed, for a call or a few.
+
+        It keeps its name, and counts as the same kind for `dedupe=`; a variation with a name of its own is a type of its own.
+        """
+        unknown = changes.keys() - {"name", "group", "executor", "abandon_after"}
+        if unknown:
+            rule = "a variation may change name, group, executor and abandon_after"
+            raise BadType("the change", ", ".join(sorted(unknown)), rule)
+        return attrs.evolve(self, origin=None if "name" in changes else self.origin, **changes)
+
+
+def task_type(
+    *, name: str | None = None, group: str | None = None, executor: str | None = None, abandon_after: float | None = None
+) -> Callable[[Callable[P, R]], TaskType[P, R]]:
+    """Make a function a `TaskType`, as a decorator with the options of one.
+
+    @task_type(group="http")
+    async def fetch(url: str) -> str: ...
+    """
+    given = {"name": name, "group": group, "executor": executor, "abandon_after": abandon_after}
+    options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+
+    def decorate(function: Callable[P, R]) -> TaskType[P, R]:
+        return TaskType(function, **options)
+
+    return decorate
+
+
+def name_of(function: object) -> str:
+    """Return what a function is called: its `__name__`, or the name of its class for other callables."""
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) and name else type(function).__name__
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - it is the method that is asked for

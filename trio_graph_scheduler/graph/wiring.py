@@ -1,0 +1,232 @@
+"""Who waits for whom: the edges of a graph, and how they are changed while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .cycles import would_close_cycle
+from .conditions import SETTLED, Condition
+from .errors import AlreadyStarted, BadType, ForeignTask, NotConnected, ResultNeeded, WouldCloseCycle
+from .lifecycle import Lifecycle
+from .task import CANCELLED, READY, SKIPPED, SUCCEEDED, WAITING, Task
+
+Input = Task[Any] | Condition
+After = Input | Iterable[Input] | None
+
+
+class Wiring(Lifecycle):
+    """The edges between tasks and conditions: made when a task is added, changed until it starts."""
+
+    def connect(self, first: Input, then: Task[Any]) -> None:
+        """Let `then`, which has not started, wait for `first` too; if they are connected, nothing happens.
+
+        Before a run it may close a cycle (found when the graph is run); on a running graph it searches, and raises `WouldCloseCycle`.
+        Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`; nothing has changed then.
+        """
+        (first,) = as_inputs([first])
+        self._check_change("connect", then)
+        self._check_inputs([first])
+        if first in then._inputs:
+            return
+        if self.running and would_close_cycle(self, first, then):
+            raise WouldCloseCycle(first, then)
+        then._inputs = (*then._inputs, first)
+        decided: list[Input] = []
+        self._wait_for(then, first, decided)
+        self._take_back(then)
+        self._propagate(decided)
+
+    def disconnect(self, first: Input, then: Task[Any]) -> None:
+        """Let `then`, which has not started, no longer wait for `first`, a Task or the very Condition it was given.
+
+        Takes time linear in the number of tasks that wait for `first`. Raises `NotConnected`, `ResultNeeded` if `then` uses the result of
+        `first`, `AlreadyStarted`, `ForeignTask`, `WrongThread`; nothing has changed then.
+        """
+        self._check_change("disconnect", then)
+        if first not in then._inputs:
+            raise NotConnected(first, then)
+        if isinstance(first, Task) and _uses_result(then, first):
+            raise ResultNeeded(first, [then], "disconnect")
+        then._inputs = tuple(item for item in then._inputs if item is not first)
+        if _holds(first) is None:
+            _dependents_of(first).remove(then)
+            self._count_down(then)
+        self._propagate([])
+
+    def remove(self, task: Task[Any]) -> None:
+        """Take a task that has not started out of the graph, as if it had never been added.
+
+        Whoever waited for it no longer does; a condition counts without it, so that `at_least(2, [a, b])` without `b` can no longer
+        hold. Tasks that it is recorded as the scheduler of become its parent's. Whoever still holds it finds it CANCELLED.
+
+        Raises `AlreadyStarted`, `ForeignTask`, `WrongThread`, and `ResultNeeded` if a task takes its result as an argument.
+        """
+        self._check_change("remove", task)
+        dependents = task._dependents or []
+        users = [d for d in dependents if isinstance(d, Task) and d.state is WAITING and _uses_result(d, task)]
+        if users:
+            raise ResultNeeded(task, users, "remove")
+        before = task.state
+        if before is READY:
+            self._active -= 1
+            task.group.withdraw(task)
+        task.state, task._outcome, task._context = CANCELLED, "removed from the graph", None
+        self._forget(task)
+        if self._subscriptions:
+            self._announcer.note(task, before, None)
+        decided: list[Input] = []
+        for dependent in dependents:
+            if isinstance(dependent, Task):
+                dependent._inputs = tuple(item for item in dependent._inputs if item is not task)
+                self._count_down(dependent)
+            elif isinstance(dependent, Condition):
+                self._drop_operand(dependent, task, decided)
+            else:
+                dependent(task)
+        for condition in self._settling.pop(task, ()):
+            self._drop_operand(condition, task, decided)
+        self._adopt_children(task)
+        self._settle(task, decided)
+        self._propagate(decided)
+
+    def extend(self, condition: Condition, first: Task[Any], then: Task[Any]) -> None:
+        """Let the condition of one task count one more. Raises as `connect` does."""
+        self._check_change("extend", then)
+        self._check_inputs([first])
+        if first in condition.operands:
+            return
+        if self.running and would_close_cycle(self, first, then):
+            raise WouldCloseCycle(first, then)
+        before = condition.holds
+        condition.operands[first] = None
+        if before and condition.fulfilled < condition.needed:  # all had come true, and now there is one more
+            before = condition.holds = None
+            then._missing += 1
+            if then not in condition._dependents:
+                condition._dependents.append(then)
+        self._follow_operand(condition, first)
+        self._take_back(then)
+        self._propagate([condition] if condition.holds is not before else [])
+
+    # The parts of it ---------------------------------------------------------------------------------------------------
+
+    def _wait_for(self, task: Task[Any], item: Input, decided: list[Input]) -> None:
+        """Let a task wait for one of its inputs; if that can no longer come true the task is skipped."""
+        if isinstance(item, Condition):
+            self._follow(item)
+        holds = _holds(item)
+        if holds:
+            return
+        task._missing += 1
+        if holds is None:
+            _dependents_of(item).append(task)
+        elif not task.state.ended:
+            self._end(task, SKIPPED, item)
+            decided.append(task)
+
+    def _follow(self, condition: Condition) -> None:
+        """Begin to count for a condition, at its first use."""
+        if condition.graph is not None:
+            return
+        for node in condition.nodes():
+            if node.graph is None:
+                node.graph = self
+                for operand in node.operands:
+                    self._follow_operand(node, operand)
+                node.decide()
+
+    def _follow_operand(self, node: Condition, operand: Input) -> None:
+        verdict = node.verdict_on(operand)
+        if verdict is not None:
+            node.count(verdict)
+            node.note_failure(operand)
+        elif isinstance(operand, Task) and node.verb is SETTLED:
+            self._settling.setdefault(operand, []).append(node)
+        else:
+            _dependents_of(operand).append(node)
+
+    def _count_down(self, task: Task[Any]) -> None:
+        task._missing -= 1
+        if not task._missing and task.state is WAITING:
+            self._make_ready(task)
+
+    def _take_back(self, task: Task[Any]) -> None:
+        """Let a READY task wait again, if it misses something."""
+        if task.state is READY and task._missing:
+            task.group.withdraw(task)
+            self._active -= 1
+            task.state = WAITING
+            self._note(task, READY)
+
+    def _drop_operand(self, condition: Condition, task: Task[Any], decided: list[Input]) -> None:
+        condition.operands.pop(task)
+        if condition.decide():
+            decided.append(condition)
+
+    def _adopt_children(self, task: Task[Any]) -> None:
+        """Give the children of a removed task to its parent."""
+        parent = task.parent
+        for child in task.children:
+            child.parent = parent
+            parent._children.append(child)
+            parent._unsettled += not child.settled
+        task._unsettled = 1
+        task._children = None
+
+    def _forget(self, task: Task[Any]) -> None:
+        """Take a removed task out of all lists. Its place among its siblings is cleared together with others, once half are such."""
+        del self._tasks[task.uid]
+        self._deduped.pop((task.type.origin, task._dedupe), None)
+        parent = task.parent
+        gaps = self._gaps[parent] = self._gaps.get(parent, 0) + 1
+        if gaps > len(parent._children) // 2:
+            parent._children = [child for child in parent._children if child in self]
+            del self._gaps[parent]
+
+    def _check_change(self, attempt: str, task: Task[Any]) -> None:
+        self._check_thread(attempt)
+        if not isinstance(task, Task):
+            raise BadType(f"what {attempt}() is to change", task, "it must be a Task")
+        self._check_inputs([task])
+        if task.state not in (WAITING, READY):
+            raise AlreadyStarted(task, attempt)
+
+    def _check_inputs(self, inputs: Iterable[Input]) -> None:
+        """Verify that all these tasks are in this graph."""
+        for item in inputs:
+            if isinstance(item, Task):
+                if self._tasks.get(item.uid) is not item:
+                    raise ForeignTask(item)
+            elif item.graph is not self:
+                self._check_inputs(item.tasks)
+
+
+def as_inputs(after: object) -> tuple[Input, ...]:
+    """Return what a task is to wait for as a tuple. Raises `BadType`."""
+    if isinstance(after, Task | Condition):
+        return (after,)
+    rule = "it must be a Task, a condition such as done(task), or an iterable of them"
+    if isinstance(after, str | bytes) or not isinstance(after, Iterable):
+        raise BadType("after", after, rule)
+    inputs = tuple(after)
+    for item in inputs:
+        if not isinstance(item, Task | Condition):
+            raise BadType("an item of after", item, rule)
+    return inputs
+
+
+def _holds(item: Input) -> bool | None:
+    if isinstance(item, Condition):
+        return item.holds
+    return item.state is SUCCEEDED if item.state.ended else None
+
+
+def _dependents_of(item: Input) -> list[Any]:
+    if item._dependents is None:
+        item._dependents = []
+    return item._dependents
+
+
+def _uses_result(then: Task[Any], first: Task[Any]) -> bool:
+    return not isinstance(then._arguments, tuple) and first in then._arguments.results_of
