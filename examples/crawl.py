@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -100,7 +101,7 @@ class Crawl:
             reached.extend((link, steps + distance) for link in further)
 
     async def visit(self, address: str) -> Outcome | None:
-        """Read what is at an address and reach for what it leads to. None: there were enough pages already."""
+        """Read what is at an address and reach for what it leads to. None: there are enough pages already."""
         if not self.pages_left:
             return None
         answer = await fetch(self.client, address, self.limits.seconds)
@@ -132,8 +133,8 @@ class Crawl:
         visits = self.graph.tasks(type="visit", state="succeeded")
         return {visit.name: outcome for visit in visits if (outcome := visit.result_nowait()) is not None}
 
-    async def build_index(self) -> WordIndex:
-        """Return which words are on which pages. Async, hence on trio's thread: nothing else runs by now."""
+    def build_index(self) -> WordIndex:
+        """Return which words are on which pages. All has settled, so it may look at the graph from a thread."""
         return word_index(self.outcomes())
 
 
@@ -164,15 +165,18 @@ async def read(response: httpx.Response, address: str) -> Answer:
     if kind not in HTML:
         return NotAPage(kind)
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            return NotAPage(f"{kind}, of more than {MOST_BYTES:,} bytes")
+    with trio.CancelScope() as enough:  # a `break` would leave the generators inside of httpx unfinished
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                enough.cancel()
+    if enough.cancelled_caught:
+        return NotAPage(f"{kind}, of more than {MOST_BYTES:,} bytes")
     return Document(bytes(body), response.charset_encoding)
 
 
-async def crawl(starts: Sequence[str], limits: Limits) -> bool:
-    """Crawl the sites of these addresses and print what there is to say; return whether any page was read."""
+async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
+    """Crawl the sites of these addresses. Returns how many pages were read, and what there is to say."""
     # One client for all visits, so that they share connections. How many there are at a time is the graph's
     # business, how long they take that of fetch(); and what this machine serves to itself needs no proxy.
     client = httpx.AsyncClient(
@@ -184,22 +188,20 @@ async def crawl(starts: Sequence[str], limits: Limits) -> bool:
         this = Crawl(starts, client, limits)
         report = await execute_graph(this.graph)
     pages, tasks = limits.pages - this.pages_left, len(this.graph)
-    pace = f"{report.duration:.2f} seconds, {tasks / report.duration:,.0f} tasks per second"
-    print(f"Pages read: {pages:,}, by {tasks:,} tasks in {pace}\n")
-    print(summary(starts, this.outcomes(), this.index.result_nowait()))
-    return pages > 0
+    pace = f"{report.duration:.2f} seconds, {tasks / report.duration:,.0f} per second"
+    found = summary(starts, this.outcomes(), this.index.result_nowait())
+    return pages, f"Pages read: {pages:,}\nTasks: {tasks:,} in {pace}\n\n{found}"
 
 
-def addresses_in(folder: Path, served_at: str) -> list[str]:
-    """Return the address of a folder's front page, or of every page in it if there is none."""
+def front_pages(folder: Path) -> list[str]:
+    """Return the path of a folder's front page, or of every page in it if it has none, as addresses have it."""
     front = folder / "index.html"
     pages = [front] if front.is_file() else sorted(folder.rglob("*.htm*"))
-    paths = [page.relative_to(folder).as_posix() for page in pages]
-    return [normalise(served_at + quote(path, errors="surrogateescape")) for path in paths]
+    return [quote(page.relative_to(folder).as_posix(), errors="surrogateescape") for page in pages]
 
 
-def main() -> int:
-    """Crawl what the command line asks for, and return the exit status."""
+def command_line() -> tuple[list[str], Path, Limits]:
+    """Return where to start (if nowhere, then in the folder), the folder, and the limits."""
     parser = argparse.ArgumentParser(description="Read a web site: its words, its pages, its broken links.")
     add = parser.add_argument
     add("urls", metavar="URL", nargs="*", help="where to start; other hosts than these are left alone")
@@ -208,33 +210,47 @@ def main() -> int:
     add("--max-pages", metavar="N", type=int, default=1000, help="read at most N pages (default: 1000)")
     add("--per-host", metavar="N", type=int, default=6, help="ask a host for N at a time (default: 6)")
     add("--timeout", metavar="SECONDS", type=float, default=20, help="for each of them (default: 20)")
-    options = parser.parse_args()
-    if options.depth < 0 or not min(options.max_pages, options.per_host, options.timeout) > 0:
+    given = parser.parse_args()
+    if given.depth < 0 or given.max_pages < 1 or given.per_host < 1 or not given.timeout > 0:
         parser.error("--depth must be 0 or more, and --max-pages, --per-host and --timeout more than 0")
-    if options.urls and options.serve:
+    if given.urls and given.serve:
         parser.error("either URLs or --serve, not both")
-    folder = options.serve or MUSEUM
+    starts = []
+    for url in given.urls:
+        try:
+            starts.append(normalise(url))
+        except ValueError as error:
+            parser.error(f"{url!r} is no address to start from: {error}")
+    folder = given.serve or MUSEUM
     if not folder.is_dir():
         parser.error(f"there is no folder {str(folder)!r}")
-    limits = Limits(options.depth, options.max_pages, options.per_host, options.timeout)
+    if not starts and not front_pages(folder):
+        parser.error(f"there is no HTML in the folder {str(folder)!r}")
+    return starts, folder, Limits(given.depth, given.max_pages, given.per_host, given.timeout)
+
+
+def main() -> int:
+    """Crawl what the command line asks for, tell of it, and return the exit status."""
+    starts, folder, limits = command_line()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # pages have words that a terminal may not have letters for
-
-    status = 130  # what shells expect of a program that was interrupted
+    status = 1
     try:
         with ExitStack() as stack:
-            try:
-                starts = [normalise(url) for url in options.urls]
-            except ValueError as error:
-                parser.error(str(error))
-            starts = starts or addresses_in(folder, stack.enter_context(serve(folder)))
             if not starts:
-                parser.error(f"there is no HTML in {str(folder)!r}")
-            status = 0 if trio.run(crawl, starts, limits) else 1
+                site = stack.enter_context(serve(folder))
+                starts = [normalise(site + path) for path in front_pages(folder)]
+            pages, text = trio.run(crawl, starts, limits)
+        print(text, flush=True)
+        if pages:
+            status = 0
+        else:
+            print("no page could be read", file=sys.stderr)
     except* KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-    if status == 1:
-        print("no page could be read", file=sys.stderr)
+        status = 130  # as shells have it
+    except* BrokenPipeError:  # our reader has seen enough, as `head` has: do not try again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 

@@ -80,7 +80,7 @@ def summary(starts: Iterable[str], outcomes: Mapping[str, Outcome], index: WordI
     others = [f"{address}: {other.kind}" for address, other in _only(NotAPage, outcomes).items()]
     remarks = [f"{address}: {remark}" for address, page in pages.items() for remark in page.remarks]
     sections = [
-        _section(f"Most frequent words of at least {LONG_WORD} letters", _frequent_words(index)),
+        _section(f"Most frequent words of {LONG_WORD} letters or more: times, pages", _frequent_words(index)),
         _section(f"Broken links: {len(broken)}", broken_links),
         _section(f"Redirects: {len(redirects)}", redirects),
         _section(f"Not HTML: {len(others)}", others),
@@ -119,7 +119,7 @@ def _frequent_words(index: WordIndex) -> list[str]:
     # The short words are the same everywhere: "the", "of", "and".
     totals = {word: sum(places.values()) for word, places in index.items() if len(word) >= LONG_WORD}
     words = sorted(totals, key=lambda word: (-totals[word], word))[:MOST_WORDS]
-    return [f"{word:<20}{totals[word]:>7,} on {len(index[word]):,} pages" for word in words]
+    return [f"{word:<20}{totals[word]:>9,}{len(index[word]):>9,}" for word in words]
 
 
 def _section(title: str, lines: Iterable[str]) -> str:

@@ -11,17 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
 from bs4 import BeautifulSoup
 from bs4.dammit import EncodingDetector
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
-HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f:.]+")
+HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f]*:[0-9a-f:.]+")
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 ESCAPE = re.compile(r"%([0-9a-f]{2})", re.IGNORECASE)
 UNRESERVED = re.compile(r"[a-z0-9._~-]", re.IGNORECASE | re.ASCII)
+LINKS = {"a": "href", "area": "href", "frame": "src", "iframe": "src"}
 REFRESH = re.compile(r"[\s\d.]*[;,]\s*(?:url\s*=\s*)?[\"']?([^\"']+)", re.IGNORECASE)
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -54,7 +55,7 @@ def normalise(address: str) -> str:
     if url.scheme not in {"http", "https"}:
         wrong = "it does not begin with http:// or https://"
     elif not HOST.fullmatch(url.hostname or ""):
-        wrong = f"no host is called {url.hostname or ''!r}"
+        wrong = f"no host is called {unquote(url.hostname or '')!r}"
     elif url.port == 0:  # for ports too high .port raises itself
         wrong = "there is no port 0"
     if wrong:
@@ -72,10 +73,7 @@ def resolve(base: str, href: str) -> str | None:
     scheme = SCHEME.match(href)
     if scheme is not None and scheme[1].lower() not in {"http", "https"}:
         return None
-    try:
-        return normalise(str(httpx.URL(base).join(href)))
-    except httpx.InvalidURL as error:
-        raise ValueError(str(error)) from error
+    return normalise(urljoin(base, href))
 
 
 def host_of(address: str) -> str:
@@ -97,7 +95,7 @@ def parse(address: str, body: bytes, charset: str | None = None) -> Page | None:
     base = _base(soup, address)
     links: dict[str, None] = {}
     bad_links: dict[str, str] = {}
-    for href in _hrefs(soup):
+    for href in dict.fromkeys(href.partition("#")[0] for href in _hrefs(soup)):
         try:
             link = resolve(base, href)
         except ValueError as error:
@@ -110,7 +108,7 @@ def parse(address: str, body: bytes, charset: str | None = None) -> Page | None:
 
 def _base(soup: BeautifulSoup, address: str) -> str:
     """Return the address that links are relative to."""
-    tag = soup.select_one("base[href]")
+    tag = soup.find("base", href=True)
     try:
         return (tag and resolve(address, str(tag["href"]))) or address
     except ValueError:
@@ -119,13 +117,13 @@ def _base(soup: BeautifulSoup, address: str) -> str:
 
 def _hrefs(soup: BeautifulSoup) -> Iterator[str]:
     """Yield what is written as a link to another page."""
-    for tag in soup.select("a[href], area[href]"):
-        yield str(tag["href"])
-    for tag in soup.select("frame[src], iframe[src]"):
-        yield str(tag["src"])
-    for tag in soup.select("meta[http-equiv=refresh i][content]"):
+    for tag in soup.find_all(list(LINKS)):
+        href = tag.get(LINKS[tag.name])
+        if href is not None:
+            yield str(href)
+    for tag in soup.find_all("meta", content=True):
         forward = REFRESH.match(str(tag["content"]))
-        if forward is not None:
+        if forward is not None and str(tag.get("http-equiv")).lower() == "refresh":
             yield forward[1]
 
 

@@ -34,6 +34,6 @@ def worker_context() -> Any:
     None if its group has no context. Raises `NoCurrentTask` outside of a body that runs.
     """
     task = CURRENT_TASK.get()
-    if task is None or task.state not in EXECUTING or task._execution is None:
+    if task is None or task.state not in EXECUTING or task.execution is None:
         raise NoCurrentTask("worker_context")
-    return task._execution.context
+    return task.execution.context

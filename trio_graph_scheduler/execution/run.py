@@ -123,7 +123,7 @@ class Run:
         self._host: trio.lowlevel.Task | None = None
         self._host_rests = False
         self._began = trio.current_time()
-        self._failed_before = len(graph._failures)
+        self._failed_before = len(graph.failures)
 
     # What the graph asks of its driver ----------------------------------------------------------------------------------
 
@@ -137,8 +137,8 @@ class Run:
 
     def cancel(self, task: Task[Any]) -> None:
         """Stop the body of a task."""
-        if task._execution is not None:
-            task._execution.cancel(task)
+        if task.execution is not None:
+            task.execution.cancel(task)
 
     def resumed(self, task: Task[Any]) -> None:
         """Let a body go on that waited for its place."""
@@ -219,7 +219,7 @@ class Run:
     def end(self) -> None:
         """Write the report."""
         graph = self.graph
-        failures = tuple(task for task in graph._failures[self._failed_before :] if not task._handled)
+        failures = tuple(task for task in graph.failures[self._failed_before :] if not task.handled)
         duration = trio.current_time() - self._began
         self.report = Report(graph, graph.statistics(), failures, tuple(self.abandoned), duration)
         if self._stalled is None and self.crashed is None and self.report.statistics.waiting:

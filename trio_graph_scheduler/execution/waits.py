@@ -105,7 +105,7 @@ class Waits:
     def all_stuck(self) -> bool:
         """Return whether all bodies only wait for tasks, so that at a standstill none of them will ever go on."""
         waiting = {wait.trio_task for waits in self._on.values() for wait in waits if wait.forever}
-        loops = {wait.waiter._execution for waits in self._on.values() for wait in waits if wait.waiter is not None}
+        loops = {wait.waiter.execution for waits in self._on.values() for wait in waits if wait.waiter is not None}
         return bool(loops) and all(_only_waits(loop.trio_task, waiting) for loop in loops)
 
 

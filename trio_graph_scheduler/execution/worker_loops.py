@@ -6,6 +6,7 @@ a new one only when a cancellation has used it up, and drives the body by hand s
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import Context
@@ -66,7 +67,7 @@ class Crew:
 class WorkerLoop:
     """One worker loop. `context` is the value of its group's context manager."""
 
-    __slots__ = ("_began", "_body", "_message", "_resumed", "_told", "_trio_task", "context", "crew", "run", "scope")
+    __slots__ = ("_began", "_body", "_message", "_resumed", "_told", "_trio_task", "_used_up", "_yielded", "context", "crew", "run", "scope")
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
@@ -74,13 +75,14 @@ class WorkerLoop:
         self.context: Any = None
         # The scope that is lent to the task it runs.
         self.scope = trio.CancelScope()
-        # Whether the cancellation of that scope has reached the body.
-        self._told = False
+        # Whether it has been cancelled, and whether that has reached the body.
+        self._used_up = self._told = False
         # The body that waits, and what it waits for in trio's terms.
         self._body: Coroutine[Any, Any, Any] | None = None
         self._message: Any = None
         # When trio last gave control to this loop, and when the stretch of work that goes on began.
         self._resumed = self._began = 0.0
+        self._yielded = False
         self._trio_task: trio.lowlevel.Task | None = None
 
     async def run_loop(self) -> None:
@@ -114,6 +116,7 @@ class WorkerLoop:
         staying = True
         while staying:
             with trio.CancelScope() as self.scope:
+                self._used_up = self._told = False
                 staying = await self._run_tasks()
 
     async def _rest(self) -> bool:
@@ -135,17 +138,20 @@ class WorkerLoop:
         """Run tasks until there is nothing more to do (False), or until the scope is used up (True)."""
         group, graph, longest = self.crew.group, self.run.graph, self.run.longest_stretch
         take, finish, enter = graph.take, graph.finish, self._enter
-        self._resumed = self._began = perf_counter()
+        self._resume()
         while True:
+            if self._yielded:  # while others ran, all may have been cancelled, and then nothing is to start any more
+                self._yielded = False
+                await trio.lowlevel.checkpoint_if_cancelled()
             task = take(group)
             if task is None:
                 if not await self._rest():
                     return False
-                self._resumed = self._began = perf_counter()
+                self._resume()
                 continue
-            task._execution = self
-            context = task._context
-            arguments = task._arguments
+            task.execution = self
+            context = task.context
+            arguments = task.arguments
             task_type = task.type
             try:
                 if type(arguments) is tuple and task_type.executor == "async":
@@ -161,17 +167,22 @@ class WorkerLoop:
             except BaseException as error:
                 if self._ended_badly(task, error):
                     raise
-            task._execution = None
+            task.execution = None
             now = perf_counter()
             if now - self._began > longest:
                 self._warn(task, now)
-            if self.scope.cancel_called:
-                self._told = False
+            if self._used_up:
                 return True
             if now - self._resumed > SLICE:
                 await trio.lowlevel.checkpoint()
-                now = self._resumed = perf_counter()
-            self._began = now
+                self._resume()
+            else:
+                self._began = now
+
+    def _resume(self) -> None:
+        """Take note that trio has given control to this loop."""
+        self._yielded = True
+        self._resumed = self._began = perf_counter()
 
     # The body of a task ----------------------------------------------------------------------------------------------
 
@@ -202,12 +213,12 @@ class WorkerLoop:
             try:
                 answer = yield message
             except BaseException as error:
-                self._began = self._resumed = perf_counter()
+                self._resume()
                 if isinstance(error, trio.Cancelled) and error.reason == self._reason_for(task):
                     self._told = True
                 step, answer = body.throw, error
             else:
-                self._began = self._resumed = perf_counter()
+                self._resume()
                 step = body.send
             try:
                 message = context.run(step, answer)
@@ -216,6 +227,7 @@ class WorkerLoop:
 
     def cancel(self, task: Task[Any]) -> None:
         """Cancel the body that runs in this loop."""
+        self._used_up = True
         self.scope.cancel(self._reason_for(task))
 
     @staticmethod
@@ -235,23 +247,25 @@ class WorkerLoop:
     def _ended_badly(self, task: Task[Any], error: BaseException) -> bool:
         """Record how a task ended that raised; return whether the exception is to go on."""
         graph = self.run.graph
-        task._execution = None
+        task.execution = None
         error.__traceback__ = _without_ours(error.__traceback__)
         if isinstance(error, Exception):
             graph.fail(task, error)
             return False
-        cancelled, rest = _split(error)
-        if rest is None and not (self.scope.cancel_called or trio.current_effective_deadline() == -trio_inf):
-            graph.fail(task, StrayCancelled(task))
-            return False
+        rest = _without_cancelled(error)
+        from_outside = not self._used_up and trio.current_effective_deadline() == -math.inf
+        if from_outside:
+            graph.cancel("the run was cancelled")  # before what waits for this task is told of its end
+        if rest is None:
+            if self._used_up or from_outside:
+                graph.cancelled(task)
+                return True
+            rest = StrayCancelled(task)
         if isinstance(rest, Exception):
             graph.fail(task, rest)
-            return False
-        if rest is None:
-            graph.cancelled(task)
-            return True
-        graph.cancelled(task, f"{type(rest).__name__} was raised in it")
-        self.run.crash(rest)
+        else:
+            graph.cancelled(task, f"{type(rest).__name__} was raised in it")
+            self.run.crash(rest)
         return False
 
     def _warn(self, task: Task[Any], now: float) -> None:
@@ -265,20 +279,15 @@ class WorkerLoop:
             self.run.crash(warning)
 
 
-trio_inf = float("inf")
-
-
 async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
 
 
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Return what of an exception is Cancelled, and the rest."""
+def _without_cancelled(error: BaseException) -> BaseException | None:
+    """Return what of an exception is not Cancelled."""
     if isinstance(error, trio.Cancelled):
-        return error, None
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)
-    return None, error
+        return None
+    return error.split(trio.Cancelled)[1] if isinstance(error, BaseExceptionGroup) else error
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:

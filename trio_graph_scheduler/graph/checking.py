@@ -18,9 +18,9 @@ def check(graph: Lifecycle) -> None:
     tasks = [task for task in graph._tasks.values() if task.parent is not None]
     states = Counter(task.state for task in tasks)
     assert graph._ended == {state: states[state] for state in graph._ended}
-    assert graph._active == states[READY] + states[RUNNING] + states[SUSPENDED]
+    assert graph._awake == states[READY] + states[RUNNING]
     assert graph._awaited.keys() == {task for task in tasks if task.state is SUSPENDED}
-    assert set(graph._failures) == {task for task in tasks if task.state is FAILED}
+    assert set(graph.failures) == {task for task in tasks if task.state is FAILED}
     for uid, task in graph._tasks.items():
         assert task.uid == uid
         assert task.graph is graph
@@ -52,7 +52,7 @@ def _check_task(graph: Lifecycle, task: Task[Any]) -> None:
     assert (task.state is SUCCEEDED) == (task.uid in graph.results)  # type: ignore[operator]  # a dict, in tests
     assert (task.error is not None) == (task.state is FAILED)
     if task.state in END_STATES:
-        assert task._context is None
+        assert task.context is None
 
 
 def _check_families(graph: Lifecycle) -> None:

@@ -133,7 +133,7 @@ class Condition:
     def note_failure(self, operand: Operand) -> None:
         """Mark a failure as handled if this condition is about it."""
         if self.verb.handles_failure and isinstance(operand, Task) and operand.state is FAILED:
-            operand._handled = True
+            operand.handled = True
 
     def __and__(self, other: object) -> Condition:
         return all_of(self, other) if isinstance(other, Task | Condition) else NotImplemented

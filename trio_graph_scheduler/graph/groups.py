@@ -28,7 +28,7 @@ def _check_limit(limit: object) -> int:
     return limit
 
 
-@attrs.define(eq=False, weakref_slot=False, repr=False)
+@attrs.define(eq=False, weakref_slot=False, repr=False, on_setattr=attrs.setters.NO_OP)  # counts change with every task
 class WorkerGroup:
     """A bounded group of worker loops: at most `limit` of its tasks execute at a time.
 
@@ -94,15 +94,11 @@ class WorkerGroup:
         if not isinstance(self._queue, RankedQueue):
             self._queue = RankedQueue(self._queue)
 
-    def push(self, task: Task[Any]) -> None:
-        """Put a task that became READY at the end of its rank, and ring."""
-        if self._stale and task in self._stale:  # it was READY before, was taken back, and is so again: only once in the queue
+    def unwithdraw(self, task: Task[Any]) -> None:
+        """Take the entry of a task off the queue that was READY before, was taken back, and is so again."""
+        if task in self._stale:
             self._queue.remove(task)
             self._stale.remove(task)
-        self._queue.append(task)
-        bell = self.bell
-        if bell is not None:
-            bell(self)
 
     def withdraw(self, task: Task[Any]) -> None:
         """Note that a task in the queue is no longer READY. Its entry goes when it comes up, or when most entries are such."""

@@ -51,7 +51,7 @@ def statistics(graph: Lifecycle) -> Statistics:
     """Return the figures of a graph, from what it keeps count of."""
     groups = {name: GroupStatistics(g.limit, g.running, g.suspended, g.ready) for name, g in graph.groups.items()}
     states = {
-        WAITING: len(graph._tasks) - 1 - graph._active - sum(graph._ended.values()),
+        WAITING: len(graph._tasks) - 1 - graph.active - sum(graph._ended.values()),
         READY: sum(group.ready for group in groups.values()),
         RUNNING: sum(group.running for group in groups.values()),
         SUSPENDED: sum(group.suspended for group in groups.values()),

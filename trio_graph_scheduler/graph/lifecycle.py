@@ -87,9 +87,10 @@ class Lifecycle:
         self._cancel_on_failure = cancel_on_failure
         self._tasks: dict[int, Task[Any]] = {}
         self._ended = {SUCCEEDED: 0, FAILED: 0, CANCELLED: 0, SKIPPED: 0}
-        # How many tasks are READY, RUNNING or SUSPENDED. While there are any, something may still happen by itself.
-        self._active = 0
-        self._failures: list[Task[Any]] = []
+        # How many tasks are READY or RUNNING. While there are any, something may still happen by itself.
+        self._awake = 0
+        self.failures: list[Task[Any]] = []
+        """The FAILED tasks, in the order they failed."""
         # SUSPENDED tasks -> the tasks they wait for in their bodies. An empty list: the waits are over, the place is missing.
         self._awaited: dict[Task[Any], list[Task[Any]]] = {}
         # Open tasks -> the conditions that are told when they have settled.
@@ -111,12 +112,12 @@ class Lifecycle:
     @property
     def active(self) -> int:
         """How many tasks are READY, RUNNING or SUSPENDED: a run is over when there are none and nobody may add any."""
-        return self._active
+        return self._awake + len(self._awaited)
 
     @property
     def at_standstill(self) -> bool:
         """Whether no task is READY or RUNNING; those that are active all wait for others in their bodies."""
-        return self._active == len(self._awaited)
+        return not self._awake
 
     def attach(self, driver: Driver) -> None:
         """Let a driver run the graph from this thread, until `detach`. Raises `AlreadyRunning`."""
@@ -157,7 +158,10 @@ class Lifecycle:
             return None
         task = group.pop()
         if task is not None:
-            self._start(task)
+            task.state = RUNNING
+            group.running += 1
+            if self._subscriptions:
+                self._tell(task, READY)
         return task
 
     def start(self, task: Task[Any]) -> None:
@@ -166,15 +170,50 @@ class Lifecycle:
         if not task.group.free:
             raise IllegalTransition(task, "start", f"its group {task.group.name!r} has no free place")
         task.group.withdraw(task)
-        self._start(task)
+        task.state = RUNNING
+        task.group.running += 1
+        self._tell(task, READY)
 
     def finish(self, task: Task[Any], value: object = None) -> None:
         """End an executing task with a value: SUCCEEDED, or FAILED if it declared itself failed.
 
         What the result store raises comes out of here, and the task is as it was.
         """
-        if task.state not in EXECUTING:
-            self._expect("finish", task)
+        group = task.group
+        if task.state is not RUNNING or task._outcome is not None or group._returning or self._subscriptions:
+            self._finish_with_care(task, value)
+            return
+        # What follows is `_end` and `_propagate`, as short as it is for nearly all tasks.
+        self.results[task.uid] = value
+        group.running -= 1
+        task.state = SUCCEEDED
+        task.context = None
+        self._ended[SUCCEEDED] += 1
+        dependents = task._dependents
+        if dependents is not None:
+            for dependent in dependents:
+                if type(dependent) is not Task:
+                    self._awake -= 1
+                    self._propagate([task])
+                    return
+            for dependent in dependents:
+                dependent._missing -= 1
+                if not dependent._missing and dependent.state is WAITING:
+                    self._make_ready(dependent)
+        self._awake -= 1
+        parent = task.parent
+        if task._unsettled == 1 and parent._unsettled != 1 and not self._settling:
+            task._unsettled = 0
+            parent._unsettled -= 1
+            if not self._awake:
+                self.driver.standstill()
+        else: 
+            decided = []
+            self._settle(task, decided)
+            self._propagate(decided)
+
+    def _finish_with_care(self, task: Task[Any], value: object) -> None:
+        self._expect("finish", task)
         if task._outcome is not None:
             self.fail(task, task._outcome)
             return
@@ -188,9 +227,9 @@ class Lifecycle:
         if not isinstance(error, Exception):
             raise BadType("the error of a task", error, "it must be an Exception; others are not kept as outcomes")
         self._end(task, FAILED, error)
-        self._failures.append(task)
+        self.failures.append(task)
         self._propagate([task])
-        if self._cancel_on_failure and not task._handled:
+        if self._cancel_on_failure and not task.handled:
             self.cancel_subtree(self._tasks[0], f"{title(task)} has failed")
 
     def cancelled(self, task: Task[Any], reason: str | None = None) -> None:
@@ -206,6 +245,7 @@ class Lifecycle:
         if task.state is RUNNING:
             self._awaited[task] = [awaited]
             task.state = SUSPENDED
+            self._awake -= 1
             group.suspended += 1
             group.running -= 1
             self._note(task, RUNNING)
@@ -213,7 +253,7 @@ class Lifecycle:
         else:
             self._awaited[task].append(awaited)
             self._give_up_place(task)  # another wait may have been over and want it, which the body has no claim to during this one
-        if self._active == len(self._awaited):
+        if not self._awake:
             self.driver.standstill()
         self._announce()
 
@@ -272,47 +312,45 @@ class Lifecycle:
                 executing.append(task)
             if task._children:
                 subtree += [child for child in task._children if not child.settled and not child._cancelled]
-        # All of the subtree is CANCELLED before any dependent is looked at, so that none of it is started or skipped instead.
-        self._propagate(ended)
+        # All of the subtree is cancelled before any dependent is told, so that none of it goes on, starts or is skipped instead.
         for task in executing:
             self._give_up_place(task)
             self.driver.cancel(task)
+        self._propagate(ended)
 
     # The one place where states change ---------------------------------------------------------------------------------
 
     def _make_ready(self, task: Task[Any]) -> None:
         task.state = READY
-        self._active += 1
+        self._awake += 1
         if self._subscriptions:
             self._note(task, WAITING)
-        task.group.push(task)
-
-    def _start(self, task: Task[Any]) -> None:
-        task.state = RUNNING
-        task.group.running += 1
-        if self._subscriptions:
-            self._note(task, READY)
-            self._announce()
+        group = task.group
+        if group._stale:
+            group.unwithdraw(task)
+        group._queue.append(task)
+        if group.bell is not None:
+            group.bell(group)
 
     def _end(self, task: Task[Any], state: TaskState, outcome: object) -> None:
         """Put a task into an end state and give back what it held; `_propagate` must follow."""
         before = task.state
         group = task.group
-        if before is not WAITING:
-            self._active -= 1
-            if before is RUNNING:
-                group.running -= 1
-                if group._returning:
-                    self._offer_places(group)
-            elif before is READY:
-                group.withdraw(task)
-            else:
-                group.suspended -= 1
-                del self._awaited[task]
-                self._give_up_place(task)
+        if before is RUNNING:
+            self._awake -= 1
+            group.running -= 1
+            if group._returning:
+                self._offer_places(group)
+        elif before is READY:
+            self._awake -= 1
+            group.withdraw(task)
+        elif before is SUSPENDED:
+            group.suspended -= 1
+            del self._awaited[task]
+            self._give_up_place(task)
         task.state = state
         task._outcome = outcome
-        task._context = None
+        task.context = None
         self._ended[state] += 1
         if self._subscriptions:
             self._note(task, before)
@@ -322,19 +360,16 @@ class Lifecycle:
         watchers: list[tuple[Callable[[Task[Any]], object], Task[Any]]] = []
         for source in decided:  # grows while it is walked: a chain of a million tasks must not recurse
             is_task = type(source) is Task
-            dependents = source._dependents
-            if dependents:
-                success = source.state is SUCCEEDED if is_task else source.holds
-                for dependent in dependents:
+            if source._dependents:
+                holds = source.state is SUCCEEDED if is_task else source.holds
+                for dependent in source._dependents:
                     if type(dependent) is Task:
-                        if not success:
+                        if not holds:
                             self._skip(dependent, source, decided)
-                        elif dependent._missing == 1:
-                            dependent._missing = 0
-                            if dependent.state is WAITING:
-                                self._make_ready(dependent)
                         else:
-                            dependent._missing -= 1
+                            missing = dependent._missing = dependent._missing - 1
+                            if not missing and dependent.state is WAITING:
+                                self._make_ready(dependent)
                     elif callable(dependent):
                         watchers.append((dependent, source))
                     else:
@@ -345,7 +380,7 @@ class Lifecycle:
                 self._settle(source, decided)
         for watcher, task in watchers:
             watcher(task)
-        if self._active == len(self._awaited):
+        if not self._awake:
             self.driver.standstill()
         if self._subscriptions:
             self._announce()
@@ -378,6 +413,7 @@ class Lifecycle:
     def _regain_place(self, task: Task[Any]) -> None:
         del self._awaited[task]
         task.state = RUNNING
+        self._awake += 1
         task.group.suspended -= 1
         task.group.running += 1
         self._note(task, SUSPENDED)
@@ -391,6 +427,10 @@ class Lifecycle:
     def _note(self, task: Task[Any], before: TaskState | None) -> None:
         if self._subscriptions:
             self._announcer.note(task, before, task.state)
+
+    def _tell(self, task: Task[Any], before: TaskState | None) -> None:
+        self._note(task, before)
+        self._announce()
 
     def _announce(self) -> None:
         if self._subscriptions:

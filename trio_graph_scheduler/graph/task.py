@@ -76,15 +76,15 @@ class Task(Generic[T]):
     parent: Task[Any] | None
     state: TaskState
 
-    # The positional arguments, or `Arguments` where more than that is to be said. Without effect on anything but the call.
-    _arguments: tuple[Any, ...] | Arguments | ComputedArguments
-    # The context of whoever added it, copied; the body runs in it. None once it has ended: it may keep much alive.
-    _context: Context | None
+    # What its driver needs: the positional arguments, or an object that gives them where more is to be said; a copy of the context
+    # of whoever added it, which may keep much alive and so is None once it has ended.
+    arguments: tuple[Any, ...] | Arguments | ComputedArguments
+    context: Context | None
 
     # What it waits for, in the order declared and each once: a Task here means that it must succeed.
     _inputs: tuple[Task[Any] | Condition, ...]
     # How many of `_inputs` have not come true. A WAITING task has some, a READY one none; after that it is history.
-    _missing: int
+    _missing: int = 0
 
     _name: str | None = None
     priority: float = 0
@@ -96,15 +96,15 @@ class Task(Generic[T]):
     # Who is told when it ends: tasks that need its success, conditions on it, callbacks of a driver. None while nobody is.
     _dependents: list[Task[Any] | Condition | Callable[[Task[Any]], object]] | None = None
     _children: list[Task[Any]] | None = None
-    # FAILED: the exception. SKIPPED: the input that failed it, or a text. CANCELLED: the reason given.
+    # FAILED: the exception. SKIPPED: the input that failed it. CANCELLED: the reason given.
     # While it runs: the TaskFailed that it declared itself failed with, if it has.
     _outcome: Any = None
-    # Whether someone took note of its failure: a condition on its end or failure, or who asked for its result.
-    _handled: bool = False
-    # Set once it is being cancelled, which then holds for all that it adds.
-    _cancelled: bool = False
-    # The driver's handle on the body, while there is one.
-    _execution: Any = None
+    # Once it is being cancelled: the reason, or True. It then holds for all that it adds.
+    _cancelled: str | bool = False
+    handled: bool = False
+    """Whether someone took note of its failure: a condition on its end or failure, or who asked for its result."""
+    execution: Any = None
+    """For its driver: the handle on its body, while it runs."""
 
     @property
     def graph(self) -> TaskGraph:
@@ -186,7 +186,7 @@ class Task(Generic[T]):
         if self.state is SUCCEEDED:
             return cast("T", self.graph.results[self.uid])
         if self.state is FAILED:
-            self._handled = True
+            self.handled = True
             raise self._outcome
         if self.state is CANCELLED:
             raise TaskCancelled(self)

@@ -14,7 +14,7 @@ from .conditions import Condition
 from .errors import BadType, BadValue, DuplicateType, UnknownGroup, UnknownTask, UnknownType
 from .groups import DEFAULT, DEFAULT_LIMIT, WorkerGroup
 from .results import ResultStore
-from .task import CURRENT_TASK, CANCELLED, SUCCEEDED, WAITING, Task, TaskState
+from .task import CANCELLED, CURRENT_TASK, READY, SUCCEEDED, WAITING, Task, TaskState
 from .task_type import TaskType
 from .wiring import After, Input, Wiring, as_inputs
 
@@ -74,7 +74,6 @@ class TaskGraph(Wiring):
             arguments=(),
             context=None,
             inputs=(),
-            missing=0,
         )
         """The parent of what is added from outside of a task. It has SUCCEEDED, with None, and is not counted as a task."""
         self._tasks[0] = self.root
@@ -164,17 +163,19 @@ class TaskGraph(Wiring):
                     break
         inputs: tuple[Input, ...] = () if type(arguments) is tuple else arguments.results_of
         if after is not None:
-            inputs = tuple(dict.fromkeys((*inputs, *as_inputs(after))))
-        if name is not None or priority is not None or key is not None or dedupe is not None:
-            _check_labels(name, priority, key, dedupe)
-            if dedupe is not None:
-                present = self._deduped.get((task_type.origin, dedupe))
-                if present is not None:
-                    return present
+            inputs += as_inputs(after)
         if inputs:
-            self._check_inputs(inputs)
-        task = self._new(task_type, group, arguments, inputs)
-        if name is not None or priority is not None or key is not None or dedupe is not None:
+            inputs = self._checked(inputs)
+        labelled = name is not None or priority is not None or key is not None or dedupe is not None
+        if labelled:
+            _check_labels(name, priority, key, dedupe)
+            if dedupe is not None and (task_type.origin, dedupe) in self._deduped:
+                return self._deduped[task_type.origin, dedupe]
+        parent = CURRENT_TASK.get()
+        if parent is None or parent.group.graph is not self:
+            parent = self.root
+        task: Task[Any] = Task(self._next_uid, task_type, group, parent, WAITING, arguments, copy_context(), inputs)
+        if labelled:
             self._label(task, name, priority, key, dedupe)
         self._insert(task)
         return task
@@ -265,18 +266,13 @@ class TaskGraph(Wiring):
             found = (task for task in found if task.name == name)
         return tuple(found)
 
-    @property
-    def unhandled_failures(self) -> tuple[Task[Any], ...]:
-        """The FAILED tasks whose failure nobody took note of: no condition on it, and nobody asked for its result."""
-        return tuple(task for task in self._failures if not task._handled)
-
     def statistics(self) -> inspection.Statistics:
         """Return how many tasks there are in each state, and how each group stands. Counts nothing anew."""
         return inspection.statistics(self)
 
     def why(self, task: Task[Any]) -> str:
         """Return in words why a task is not running: what it waits for, the group that is full and who fills it, or how it ended."""
-        self._check_inputs([task])
+        self._checked((task,))
         return inspection.why(self, task)
 
     def find_cycle(self) -> tuple[Task[Any], ...]:
@@ -335,23 +331,14 @@ class TaskGraph(Wiring):
         task_type, group = self._kind(kind)
         needed = () if isinstance(arguments, tuple) else arguments.results_of
         inputs = (*needed, *([] if after is None else [after]))
-        self._check_inputs(inputs)
-        task = self._new(task_type, group, arguments, inputs)
-        task.parent = parent or task.parent
+        scheduler = parent or CURRENT_TASK.get()
+        if scheduler is None or scheduler.group.graph is not self:
+            scheduler = self.root
+        task: Task[Any] = Task(
+            self._next_uid, task_type, group, scheduler, WAITING, arguments, copy_context(), self._checked(inputs)
+        )
         self._insert(task)
         return task
-
-    def _new(
-        self,
-        task_type: TaskType[..., Any],
-        group: WorkerGroup,
-        arguments: tuple[Any, ...] | Arguments | ComputedArguments,
-        inputs: tuple[Input, ...],
-    ) -> Task[Any]:
-        parent = CURRENT_TASK.get()
-        if parent is None or parent.group.graph is not self:
-            parent = self.root
-        return Task(self._next_uid, task_type, group, parent, WAITING, arguments, copy_context(), inputs, 0)
 
     def _insert(self, task: Task[Any]) -> None:
         """Take in a new task, all of which has been checked."""
@@ -369,7 +356,14 @@ class TaskGraph(Wiring):
             self._announcer.note(task, None, WAITING)
         decided: list[Input] = []
         for item in task._inputs:
-            self._wait_for(task, item, decided)
+            if type(item) is Task and (item.state is WAITING or item.state is READY):
+                task._missing += 1
+                if item._dependents is None:
+                    item._dependents = [task]
+                else:
+                    item._dependents.append(task)
+            else:
+                self._wait_for(task, item, decided)
         if task.state is WAITING:
             if parent._cancelled:
                 task._cancelled = parent._cancelled

@@ -9,7 +9,7 @@ from .cycles import would_close_cycle
 from .conditions import SETTLED, Condition
 from .errors import AlreadyStarted, BadType, ForeignTask, NotConnected, ResultNeeded, WouldCloseCycle
 from .lifecycle import Lifecycle
-from .task import CANCELLED, READY, SKIPPED, SUCCEEDED, WAITING, Task
+from .task import CANCELLED, END_STATES, READY, SKIPPED, SUCCEEDED, WAITING, Task
 
 Input = Task[Any] | Condition
 After = Input | Iterable[Input] | None
@@ -24,9 +24,8 @@ class Wiring(Lifecycle):
         Before a run it may close a cycle (found when the graph is run); on a running graph it searches, and raises `WouldCloseCycle`.
         Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`; nothing has changed then.
         """
-        (first,) = as_inputs([first])
         self._check_change("connect", then)
-        self._check_inputs([first])
+        self._checked((first,))
         if first in then._inputs:
             return
         if self.running and would_close_cycle(self, first, then):
@@ -69,9 +68,9 @@ class Wiring(Lifecycle):
             raise ResultNeeded(task, users, "remove")
         before = task.state
         if before is READY:
-            self._active -= 1
+            self._awake -= 1
             task.group.withdraw(task)
-        task.state, task._outcome, task._context = CANCELLED, "removed from the graph", None
+        task.state, task._outcome, task.context = CANCELLED, "removed from the graph", None
         self._forget(task)
         if self._subscriptions:
             self._announcer.note(task, before, None)
@@ -93,7 +92,7 @@ class Wiring(Lifecycle):
     def extend(self, condition: Condition, first: Task[Any], then: Task[Any]) -> None:
         """Let the condition of one task count one more. Raises as `connect` does."""
         self._check_change("extend", then)
-        self._check_inputs([first])
+        self._checked((first,))
         if first in condition.operands:
             return
         if self.running and would_close_cycle(self, first, then):
@@ -113,15 +112,20 @@ class Wiring(Lifecycle):
 
     def _wait_for(self, task: Task[Any], item: Input, decided: list[Input]) -> None:
         """Let a task wait for one of its inputs; if that can no longer come true the task is skipped."""
-        if isinstance(item, Condition):
+        if type(item) is Task:
+            holds = item.state is SUCCEEDED if item.state in END_STATES else None
+        else:
             self._follow(item)
-        holds = _holds(item)
+            holds = item.holds
         if holds:
             return
         task._missing += 1
         if holds is None:
-            _dependents_of(item).append(task)
-        elif not task.state.ended:
+            if item._dependents is None:
+                item._dependents = [task]
+            else:
+                item._dependents.append(task)
+        elif task.state not in END_STATES:
             self._end(task, SKIPPED, item)
             decided.append(task)
 
@@ -155,7 +159,7 @@ class Wiring(Lifecycle):
         """Let a READY task wait again, if it misses something."""
         if task.state is READY and task._missing:
             task.group.withdraw(task)
-            self._active -= 1
+            self._awake -= 1
             task.state = WAITING
             self._note(task, READY)
 
@@ -188,38 +192,44 @@ class Wiring(Lifecycle):
         self._check_thread(attempt)
         if not isinstance(task, Task):
             raise BadType(f"what {attempt}() is to change", task, "it must be a Task")
-        self._check_inputs([task])
+        self._checked((task,))
         if task.state not in (WAITING, READY):
             raise AlreadyStarted(task, attempt)
 
-    def _check_inputs(self, inputs: Iterable[Input]) -> None:
-        """Verify that all these tasks are in this graph."""
+    def _checked(self, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+        """Return inputs each once, all of which are in this graph. Raises `BadType` or `ForeignTask`."""
+        known = self._tasks.get
         for item in inputs:
-            if isinstance(item, Task):
-                if self._tasks.get(item.uid) is not item:
+            if type(item) is Task:
+                if known(item.uid) is not item:
                     raise ForeignTask(item)
+            elif not isinstance(item, Condition):
+                raise BadType("an item of after", item, AFTER)
             elif item.graph is not self:
-                self._check_inputs(item.tasks)
+                self._checked(item.tasks)
+        if len(inputs) > 1 and len(set(inputs)) < len(inputs):
+            return tuple(dict.fromkeys(inputs))
+        return inputs
 
 
-def as_inputs(after: object) -> tuple[Input, ...]:
+AFTER = "it must be a Task, a condition such as done(task), or an iterable of them"
+
+
+def as_inputs(after: object) -> tuple[Any, ...]:
     """Return what a task is to wait for as a tuple. Raises `BadType`."""
-    if isinstance(after, Task | Condition):
+    if type(after) is list or type(after) is tuple:
+        return tuple(after)
+    if isinstance(after, (Task, Condition)):
         return (after,)
-    rule = "it must be a Task, a condition such as done(task), or an iterable of them"
-    if isinstance(after, str | bytes) or not isinstance(after, Iterable):
-        raise BadType("after", after, rule)
-    inputs = tuple(after)
-    for item in inputs:
-        if not isinstance(item, Task | Condition):
-            raise BadType("an item of after", item, rule)
-    return inputs
+    if isinstance(after, (str, bytes)) or not isinstance(after, Iterable):
+        raise BadType("after", after, AFTER)
+    return tuple(after)
 
 
 def _holds(item: Input) -> bool | None:
     if isinstance(item, Condition):
         return item.holds
-    return item.state is SUCCEEDED if item.state.ended else None
+    return item.state is SUCCEEDED if item.state in END_STATES else None
 
 
 def _dependents_of(item: Input) -> list[Any]:
@@ -229,4 +239,4 @@ def _dependents_of(item: Input) -> list[Any]:
 
 
 def _uses_result(then: Task[Any], first: Task[Any]) -> bool:
-    return not isinstance(then._arguments, tuple) and first in then._arguments.results_of
+    return not isinstance(then.arguments, tuple) and first in then.arguments.results_of

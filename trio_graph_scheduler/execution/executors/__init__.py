@@ -18,11 +18,11 @@ def call_of(task: Task[Any]) -> Call:
 
     What the function returns is awaited if it can be.
     """
-    if isinstance(task._arguments, ComputedArguments):
-        return _compute_first, (task, task._arguments)
-    if isinstance(task._arguments, tuple):
-        return _on_executor(task, task._arguments, {})
-    return _on_executor(task, *task._arguments.filled(task.graph.results))
+    if isinstance(task.arguments, ComputedArguments):
+        return _compute_first, (task, task.arguments)
+    if isinstance(task.arguments, tuple):
+        return _on_executor(task, task.arguments, {})
+    return _on_executor(task, *task.arguments.filled(task.graph.results))
 
 
 def _on_executor(task: Task[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
