@@ -1,1 +1,1 @@
-"""What a task costs, beside the ways of doing without this library."""
+"""What scheduling a task costs, beside three ways of doing without this library: `python -m benchmarks`."""

@@ -1,4 +1,7 @@
-"""The graphs that are measured, as plain data: for each task the tasks it needs, by index, every task after those it needs."""
+"""The graphs that are measured, as plain data: for each task the indices of what it needs.
+
+The tree is not among them, for nobody knows it beforehand: see `tree`.
+"""
 
 from __future__ import annotations
 
@@ -18,31 +21,33 @@ def wide(n: int) -> Shape:
 
 
 def chain(n: int) -> Shape:
-    """Return n tasks each of which needs the one before it."""
+    """Return n tasks, each of which needs the one before it."""
     return [(index - 1,) if index else () for index in range(n)]
 
 
 def layered(n: int) -> Shape:
-    """Return layers of 100 tasks, each of which needs 3 tasks of the layer before."""
-    rng = random.Random(n)
+    """Return n tasks in layers of 100, each of which needs 3 tasks of the layer before; always the same."""
+    rng = random.Random(n)  # noqa: S311 - nothing secret about it
     shape: Shape = []
     for index in range(n):
-        first = index // LAYER * LAYER - LAYER
-        shape.append(tuple(sorted(rng.sample(range(first, first + LAYER), NEEDS))) if first >= 0 else ())
+        layer = index // LAYER * LAYER
+        shape.append(tuple(rng.sample(range(layer - LAYER, layer), NEEDS)) if layer else ())
     return shape
 
 
 def map_reduce(n: int) -> Shape:
-    """Return n maps whose results are reduced by 10 until one is left: 10 tasks for every 9 of n, about."""
+    """Return n maps, and what reduces them by 10 until one is left: a ninth more tasks."""
     shape: Shape = [()] * n
-    level = list(range(n))
+    level = range(n)
     while len(level) > 1:
-        reduced = []
-        for start in range(0, len(level), REDUCE_BY):
-            reduced.append(len(shape))
-            shape.append(tuple(level[start : start + REDUCE_BY]))
-        level = reduced
+        shape += [tuple(level[start : start + REDUCE_BY]) for start in range(0, len(level), REDUCE_BY)]
+        level = range(level.stop, len(shape))
     return shape
 
 
-SHAPES: dict[str, Callable[[int], Shape]] = {"wide": wide, "chain": chain, "layered": layered, "map-reduce": map_reduce}
+SHAPES: dict[str, Callable[[int], Shape]] = {
+    "wide": wide,
+    "chain": chain,
+    "layered": layered,
+    "map-reduce": map_reduce,
+}

@@ -134,7 +134,7 @@ class Crawl:
         return {visit.name: outcome for visit in visits if (outcome := visit.result_nowait()) is not None}
 
     def build_index(self) -> WordIndex:
-        """Return which words are on which pages. All has settled, so it may look at the graph from a thread."""
+        """Return which words are on which pages. All has settled, so a thread may look at the graph."""
         return word_index(self.outcomes())
 
 
@@ -148,6 +148,8 @@ async def fetch(client: httpx.AsyncClient, address: str, seconds: float) -> Answ
         return Broken(f"no complete answer within {seconds:g} seconds")
     except httpx.HTTPError as error:
         return Broken(str(error) or type(error).__name__)
+    except httpx.InvalidURL as error:  # httpx looks where a redirect leads
+        return Broken(f"redirects to no web address: {error}")
 
 
 async def read(response: httpx.Response, address: str) -> Answer:
@@ -194,7 +196,7 @@ async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
 
 
 def front_pages(folder: Path) -> list[str]:
-    """Return the path of a folder's front page, or of every page in it if it has none, as addresses have it."""
+    """Return the path of a folder's front page, or of every page if it has none, as it is in an address."""
     front = folder / "index.html"
     pages = [front] if front.is_file() else sorted(folder.rglob("*.htm*"))
     return [quote(page.relative_to(folder).as_posix(), errors="surrogateescape") for page in pages]

@@ -47,19 +47,17 @@ def normalise(address: str) -> str:
     address that can be fetched.
     """
     try:
-        # httpx writes scheme and host in lower case, drops default ports and "..", and escapes what must be
-        url = urlsplit(str(httpx.URL(address)))
+        # urllib writes the scheme in lower case, then httpx the host; httpx also drops ".." and the default port,
+        # and escapes what must be.
+        url = urlsplit(str(httpx.URL(urlsplit(address).geturl())))
     except httpx.InvalidURL as error:
         raise ValueError(str(error)) from error
-    wrong = None
     if url.scheme not in {"http", "https"}:
-        wrong = "it does not begin with http:// or https://"
-    elif not HOST.fullmatch(url.hostname or ""):
-        wrong = f"no host is called {unquote(url.hostname or '')!r}"
-    elif url.port == 0:  # for ports too high .port raises itself
-        wrong = "there is no port 0"
-    if wrong:
-        raise ValueError(wrong)
+        raise ValueError("it does not begin with http:// or https://")
+    if not HOST.fullmatch(url.hostname or ""):
+        raise ValueError(f"no host is called {unquote(url.hostname or '')!r}")
+    if url.port == 0:  # if it is too high .port raises
+        raise ValueError("there is no port 0")
     path, query = (ESCAPE.sub(_one_escape, part) for part in (url.path or "/", url.query))
     return url._replace(path=path, query=query, fragment="").geturl()
 

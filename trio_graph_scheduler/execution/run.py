@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import attrs
@@ -12,7 +12,8 @@ import trio
 
 from ..graph import Statistics, Task, TaskGraph, WorkerGroup
 from ..graph.cycles import stall
-from ..graph.errors import BadValue, GraphFailed, GraphStalled, NotInTrio, title
+from ..graph.errors import BadValue, GraphFailed, GraphStalled, NotInTrio, shown_value, title
+from .cancelled import without_cancelled
 from .waits import Waits
 from .worker_loops import Crew
 
@@ -34,7 +35,7 @@ class Report:
     def __str__(self) -> str:
         text = f"{self.statistics} in {self.duration:.3g} s"
         for what, tasks in (("not handled", self.failures), ("thread abandoned", self.abandoned)):
-            text += "".join(f"\n{what}: {title(task)} {task.error!r:.200}" for task in tasks[:20])
+            text += "".join(f"\n{what}: {title(task)} {shown_value(task.error)}" for task in tasks[:20])
         return text
 
 
@@ -69,7 +70,9 @@ async def open_graph(
             except BaseException as error:
                 run.crash(error)
             run.close()
-    except BaseException:
+    except BaseException as error:
+        if run.crashed is None:
+            run.crashed = without_cancelled(error)
         if run.crashed is None:
             raise
     finally:
@@ -241,7 +244,8 @@ class Run:
         for task in self.report.failures:
             error = task._outcome
             path = " > ".join(title(step) for step in task.path)
-            error.add_note(f"in {path}")
+            with suppress(Exception):  # an exception may be of any kind, even of one that takes no notes
+                error.add_note(f"in {path}")
             errors.append(error)
         failed = GraphFailed(f"{len(errors)} of {len(self.graph)} tasks failed", errors)
         failed.report = self.report

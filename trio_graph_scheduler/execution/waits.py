@@ -71,6 +71,8 @@ class Waits:
             raise
         if wait.error is not None:
             raise wait.error
+        if waiter is not None and waiter.cancelling:  # it got no place to go on with
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     def _waiter(self) -> Task[Any] | None:
         task = CURRENT_TASK.get()

@@ -1,7 +1,8 @@
 """Worker loops: long-lived trio tasks, each of which runs the tasks of one group, one after another.
 
 A trio task per graph task would cost several times what a graph task does. A loop lends the task it runs its own cancel scope, makes
-a new one only when a cancellation has used it up, and drives the body by hand so that it runs in a context of its own.
+a new one only when a cancellation has used it up, and drives the body by hand so that it runs in a context of its own. Ctrl-C may
+interrupt a body, but not the loop around it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import trio
 
 from ..graph.errors import CancelledSwallowed, ReturnedCoroutine, StrayCancelled, title
 from ..graph.task import CURRENT_TASK
+from .cancelled import without_cancelled
 from .executors import call_of
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class WorkerLoop:
         self._yielded = False
         self._trio_task: trio.lowlevel.Task | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def run_loop(self) -> None:
         """Run tasks until the run is over."""
         self._trio_task = trio.lowlevel.current_task()
@@ -186,6 +189,7 @@ class WorkerLoop:
 
     # The body of a task ----------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.disable_ki_protection
     def _enter(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Start a body in its context; return its value, or BLOCKED with the rest in `_body` and `_message`."""
         CURRENT_TASK.set(task)
@@ -201,6 +205,7 @@ class WorkerLoop:
         self._body = body
         return BLOCKED
 
+    @trio.lowlevel.disable_ki_protection
     @coroutine
     def _drive(self, task: Task[Any], context: Context) -> Generator[Any, Any, Any]:
         """Pass messages between a body and trio until it ends; return its value."""
@@ -213,13 +218,14 @@ class WorkerLoop:
             try:
                 answer = yield message
             except BaseException as error:
-                self._resume()
-                if isinstance(error, trio.Cancelled) and error.reason == self._reason_for(task):
-                    self._told = True
                 step, answer = body.throw, error
             else:
-                self._resume()
                 step = body.send
+                # Trio sends outcomes; it is the body that unwraps them.
+                error = getattr(answer, "error", None)
+                if isinstance(error, trio.Cancelled) and error.reason == self._reason_for(task):
+                    self._told = True
+            self._resume()
             try:
                 message = context.run(step, answer)
             except StopIteration as end:
@@ -252,7 +258,7 @@ class WorkerLoop:
         if isinstance(error, Exception):
             graph.fail(task, error)
             return False
-        rest = _without_cancelled(error)
+        rest = without_cancelled(error)
         from_outside = not self._used_up and trio.current_effective_deadline() == -math.inf
         if from_outside:
             graph.cancel("the run was cancelled")  # before what waits for this task is told of its end
@@ -281,13 +287,6 @@ class WorkerLoop:
 
 async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
-
-
-def _without_cancelled(error: BaseException) -> BaseException | None:
-    """Return what of an exception is not Cancelled."""
-    if isinstance(error, trio.Cancelled):
-        return None
-    return error.split(trio.Cancelled)[1] if isinstance(error, BaseExceptionGroup) else error
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:

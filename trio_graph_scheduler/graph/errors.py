@@ -29,6 +29,15 @@ def shown(name: object) -> str:
     return repr(text)
 
 
+def shown_value(value: object) -> str:
+    """Return a repr that is never long and never raises, as the value is not ours."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever a stranger's repr raises, the message must come out
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 2 * LONGEST_NAME_SHOWN else text[: 2 * LONGEST_NAME_SHOWN] + "…"
+
+
 def title(task: Task[Any]) -> str:
     """Return how messages name a task: its uid and its name."""
     return f"task {task.uid} {shown(task.name)}"
@@ -101,7 +110,7 @@ class BadValue(GraphError, ValueError):
 
     def __init__(self, thing: str, value: object, rule: str) -> None:
         self.thing, self.value = thing, value
-        super().__init__(f"{thing} is {_short(value)}; {rule}")
+        super().__init__(f"{thing} is {shown_value(value)}; {rule}")
 
 
 class BadType(GraphError, TypeError):
@@ -109,7 +118,7 @@ class BadType(GraphError, TypeError):
 
     def __init__(self, thing: str, value: object, rule: str) -> None:
         self.thing, self.value = thing, value
-        super().__init__(f"{thing} is {_short(value)}; {rule}")
+        super().__init__(f"{thing} is {shown_value(value)}; {rule}")
 
 
 class ForeignTask(GraphError, ValueError):
@@ -352,12 +361,3 @@ def still_open(task: Task[Any]) -> Exception:
 
 def _because(task: Task[Any]) -> str:
     return f" ({task.reason})" if task.reason else ""
-
-
-def _short(value: object) -> str:
-    """Return a repr that is never long and never raises, as the value is not ours."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - whatever a stranger's repr raises, the message must come out
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 2 * LONGEST_NAME_SHOWN else text[: 2 * LONGEST_NAME_SHOWN] + "…"

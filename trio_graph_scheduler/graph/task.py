@@ -145,6 +145,11 @@ class Task(Generic[T]):
         return self._unsettled == 0
 
     @property
+    def cancelling(self) -> bool:
+        """Whether it has been cancelled and its body has not ended yet."""
+        return bool(self._cancelled) and not self.state.ended
+
+    @property
     def error(self) -> Exception | None:
         """The exception of a FAILED task, else None."""
         return self._outcome if self.state is FAILED else None

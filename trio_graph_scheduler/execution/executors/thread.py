@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from ...graph.task import Task
+from ..cancelled import without_cancelled
 
 
 async def run_in_thread(task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -37,8 +38,8 @@ async def run_in_thread(task: Task[Any], function: Callable[..., Any], args: tup
             if patience.cancelled_caught:
                 run.abandoned.append(task)
             nursery.cancel_scope.cancel()
-    except trio.Cancelled:
-        if error is None:
+    except BaseException as raised:
+        if error is None or without_cancelled(raised) is not None:
             raise
     if error is not None:
         raise error
