@@ -42,10 +42,11 @@ PARSERS = 2
 class Limits:
     """How far a crawl goes."""
 
-    depth: float = math.inf
-    pages: int = 1000
-    per_host: int = 6
-    seconds: float = 20
+    depth: float
+    pages: int
+    per_host: int
+    seconds: float
+    """For each answer."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Crawl:
             # A task that awaits another one gives back its place meanwhile: the next visit can begin.
             page = await self.graph.add(self.parse, address, answer.body, answer.charset).result()
             if page is None:
-                return NotAPage("no text, though it is said to be HTML")
+                return NotAPage("said to be HTML, and cannot be read as such")
             if not self.pages_left:
                 return None
             self.pages_left -= 1

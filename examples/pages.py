@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit
 
 import httpx
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, ParserRejectedMarkup
 from bs4.dammit import EncodingDetector
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
@@ -47,7 +47,7 @@ def normalise(address: str) -> str:
     address that can be fetched.
     """
     try:
-        # urllib writes the scheme in lower case, then httpx the host; httpx also drops ".." and the default port,
+        # urllib writes the scheme in lower case; httpx does so with the host, drops ".." and default ports,
         # and escapes what must be.
         url = urlsplit(str(httpx.URL(urlsplit(address).geturl())))
     except httpx.InvalidURL as error:
@@ -80,12 +80,15 @@ def host_of(address: str) -> str:
 
 
 def parse(address: str, body: bytes, charset: str | None = None) -> Page | None:
-    """Read an HTML page, or return None if it is no text; `charset` is the encoding that the server names."""
+    """Read an HTML page; return None if it cannot be one. `charset` is the encoding that the server names."""
     decoded = _decode(body, charset)
     if decoded is None:
         return None
     text, remarks = decoded
-    soup = BeautifulSoup(text, "html.parser")
+    try:
+        soup = BeautifulSoup(text, "html.parser")
+    except ParserRejectedMarkup:
+        return None
     words = Counter(word.lower() for word in WORD.findall(soup.get_text(" ")))
     if not words:
         remarks.append("no words on it")
@@ -151,7 +154,7 @@ def _decode(body: bytes, charset: str | None) -> tuple[str, list[str]] | None:
 def _same_encoding(one: str, other: str) -> bool:
     try:
         return codecs.lookup(one) == codecs.lookup(other)
-    except LookupError:
+    except (LookupError, ValueError):
         return False
 
 

@@ -39,9 +39,8 @@ class Files(SimpleHTTPRequestHandler):
     """Sends files. It lists no folders: one without index.html is as missing as on most web servers."""
 
     protocol_version = "HTTP/1.1"  # keeps connections open
-    disable_nagle_algorithm = (
-        True  # else the body, a second small write, waits for the head to be acknowledged
-    )
+    # Else the body of a small answer waits until its head, which is sent by itself, has been acknowledged.
+    disable_nagle_algorithm = True
     timeout = 10  # the longest that an idle connection keeps its thread
 
     def list_directory(self, path: object) -> None:  # noqa: ARG002 - the interface of the base class

@@ -33,7 +33,9 @@ Run = Callable[..., Any]
 
 
 def test_a_cancelled_task_stops_with_all_it_spawned(run: Run, size: int) -> None:
-    """`cancel` stops the subtree, also what it adds while it cleans up, and nothing else; others see the end as such."""
+    """`cancel` stops the subtree, also what it adds while it cleans up, and nothing else; others see the end
+    as such.
+    """
     cleaned: list[str] = []
 
     async def branch(depth: int) -> None:
@@ -66,9 +68,13 @@ def test_a_cancelled_task_stops_with_all_it_spawned(run: Run, size: int) -> None
     run(main)
 
 
-@pytest.mark.parametrize("state", ["WAITING", "READY", "RUNNING", "SUSPENDED", "SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"])
+@pytest.mark.parametrize(
+    "state", ["WAITING", "READY", "RUNNING", "SUSPENDED", "SUCCEEDED", "FAILED", "SKIPPED", "CANCELLED"]
+)
 def test_cancelling_in_every_state(run: Run, state: str) -> None:
-    """A task that has not ended is CANCELLED, at once or when its body has cleaned up; an ended one stays as it is."""
+    """A task that has not ended is CANCELLED, at once or when its body has cleaned up; an ended one stays as
+    it is.
+    """
 
     async def waits() -> None:
         await long.wait()
@@ -139,7 +145,9 @@ def test_cancelling_the_graph(run: Run, size: int) -> None:
 
 
 def test_cancelling_the_callers_scope(run: Run, size: int) -> None:
-    """The run's scope is cancelled: bodies clean up, waiting tasks are CANCELLED and never start, Cancelled goes on."""
+    """The run's scope is cancelled: bodies clean up, waiting tasks are CANCELLED and never start, Cancelled
+    goes on.
+    """
     meter = Meter()
 
     async def body() -> None:
@@ -164,7 +172,9 @@ def test_cancelling_the_callers_scope(run: Run, size: int) -> None:
 
 
 def test_a_suspended_task_that_is_cancelled_needs_no_place(run: Run) -> None:
-    """A body cancelled while it waits for another task ends, clean-up included, without taking its place back."""
+    """A body cancelled while it waits for another task ends, clean-up included, without taking its place
+    back.
+    """
     events: list[str] = []
 
     async def waits() -> None:
@@ -237,7 +247,9 @@ def test_a_body_may_cancel_itself_and_others(run: Run, size: int) -> None:
         await trio.lowlevel.checkpoint()
 
     async def main() -> None:
-        graph = TaskGraph(worker_loops={"default": size, "victims": 2}, worker_assignments={"victim": "victims"})
+        graph = TaskGraph(
+            worker_loops={"default": size, "victims": 2}, worker_assignments={"victim": "victims"}
+        )
         victims = [graph.add(victim) for _ in range(3)]
         task = graph.add(body)
         await execute_graph(graph)
@@ -248,7 +260,9 @@ def test_a_body_may_cancel_itself_and_others(run: Run, size: int) -> None:
 
 
 def test_a_body_that_ends_before_its_cancellation_arrives_has_succeeded(run: Run) -> None:
-    """Cancelled work that completes without another checkpoint keeps its result: one outcome, and nothing lost."""
+    """Cancelled work that completes without another checkpoint keeps its result: one outcome, and nothing
+    lost.
+    """
 
     async def body() -> int:
         current_task().cancel()
@@ -322,7 +336,9 @@ def test_a_cancelled_raised_by_hand_fails_the_task(run: Run) -> None:
 
 
 def test_an_error_in_the_clean_up_is_kept(run: Run) -> None:
-    """A body that raises while it is being cancelled has FAILED with that error, alone or beside Cancelled in a group."""
+    """A body that raises while it is being cancelled has FAILED with that error, alone or beside Cancelled in
+    a group.
+    """
 
     async def clumsy() -> None:
         try:
@@ -349,7 +365,9 @@ def test_an_error_in_the_clean_up_is_kept(run: Run) -> None:
 
 
 def test_on_failure_cancel(run: Run, size: int) -> None:
-    """`on_failure="cancel"` cancels the graph at the first failure that nobody handles, and not at one that somebody does."""
+    """`on_failure="cancel"` cancels the graph at the first failure that nobody handles, and not at one that
+    somebody does.
+    """
 
     async def main() -> None:
         begin = trio.current_time()
@@ -368,7 +386,7 @@ def test_on_failure_cancel(run: Run, size: int) -> None:
     run(main)
 
 
-# One run for every checkpoint of a scenario ---------------------------------------------------------------------------
+# One run for every checkpoint of a scenario -----------------------------------------------------------------
 
 
 class Bomb(trio.abc.Instrument):
@@ -428,7 +446,9 @@ async def rich_scenario(graph: TaskGraph, meter: Meter, limit: int, log: list[st
 @pytest.mark.parametrize("limit", [1, 2, 8])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_cancelled_at_every_checkpoint(limit: int, seed: int) -> None:
-    """Whatever the moment of the cancellation: all tasks end, the limit holds, clean-up runs, Cancelled goes on, and nothing leaks."""
+    """Whatever the moment of the cancellation: all tasks end, the limit holds, clean-up runs, Cancelled goes
+    on, and nothing leaks.
+    """
 
     def once(step: int) -> bool:
         graph = TaskGraph(worker_loops={"default": limit})

@@ -299,7 +299,7 @@ def test_a_folder_full_of_trouble_is_read_as_far_as_it_can_be(tmp_path: Path) ->
     assert summary.lines["Redirects"] == ["/sub -> /sub/", "/with-index -> /with-index/"]
     assert summary.lines["Not HTML"] == [
         "/archive.zip: application/zip",
-        "/binary.html: no text, though it is said to be HTML",
+        "/binary.html: said to be HTML, and cannot be read as such",
         "/huge.html: text/html, of more than 5,000,000 bytes",
         "/notes.txt: text/plain",
     ]
@@ -675,6 +675,14 @@ def test_encodings_that_hide_in_ascii_are_found() -> None:
     assert list(page.words) == ["\u706f\u53f0"]
 
 
-def test_what_is_no_text_is_no_page() -> None:
-    """Binary data under the name of HTML is recognised."""
-    assert parse("http://museum.example/", b"GIF89a\x01\0\x01\0") is None
+@pytest.mark.parametrize("body", [b"GIF89a\x01\0\x01\0", b"<p>text<![?"])
+def test_what_cannot_be_read_is_no_page(body: bytes) -> None:
+    """Binary data under the name of HTML is recognised, and so is what the parser refuses."""
+    assert parse("http://museum.example/", body) is None
+
+
+def test_an_encoding_that_cannot_be_a_name_is_none() -> None:
+    """A name of an encoding that Python refuses to look up is like one that it does not know."""
+    page = parse("http://museum.example/", "<p>caf\u00e9".encode(), "x\0y")
+    assert page is not None
+    assert page.remarks == ("declared as 'x\\x00y', read as utf-8",)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.support import Meter, add_here, fail, forever, give, give_later, nothing, states
 from trio_graph_scheduler import (
@@ -73,7 +74,10 @@ def test_a_body_starts_when_its_condition_holds_and_not_before(run: Run, size: i
     async def main() -> None:
         nonlocal begin
         begin = trio.current_time()
-        graph = TaskGraph(worker_loops={"default": size, "timed": 10}, worker_assignments={"give_later": "timed", "fail_at": "timed"})
+        graph = TaskGraph(
+            worker_loops={"default": size, "timed": 10},
+            worker_assignments={"give_later": "timed", "fail_at": "timed"},
+        )
         a, b, c = graph.add(give_later, 0, 1), graph.add(give_later, 0, 2), graph.add(fail_at, 3)
         conditions = {
             "a": a,
@@ -141,7 +145,9 @@ def test_settled_waits_for_all_that_a_task_spawns(run: Run, size: int) -> None:
 
 
 def test_what_is_added_late_starts_at_once(run: Run) -> None:
-    """A task added while the graph runs, from outside, that waits only for what has ended, starts at that moment."""
+    """A task added while the graph runs, from outside, that waits only for what has ended, starts at that
+    moment.
+    """
 
     async def main() -> None:
         graph = TaskGraph()
@@ -182,7 +188,9 @@ def test_a_new_task_can_be_put_in_front_of_a_waiting_one(run: Run, size: int) ->
 
 
 def test_groups_are_bounded_and_independent(run: Run, size: int) -> None:
-    """Never more than `limit` of a group run, `limit` do if there is work, and a full group holds up no other."""
+    """Never more than `limit` of a group run, `limit` do if there is work, and a full group holds up no
+    other.
+    """
     meters = {"default": Meter(), "http": Meter()}
 
     async def work(group: str) -> None:
@@ -205,7 +213,9 @@ def test_groups_are_bounded_and_independent(run: Run, size: int) -> None:
 
 
 def test_assignments_go_by_name(run: Run) -> None:
-    """`worker_assignments` puts functions and types into groups by their names; a type that names its group keeps it."""
+    """`worker_assignments` puts functions and types into groups by their names; a type that names its group
+    keeps it.
+    """
 
     async def main() -> None:
         graph = TaskGraph(
@@ -292,7 +302,9 @@ def test_a_group_of_zero_holds_its_tasks_until_resized(run: Run) -> None:
 
 
 def test_worker_contexts(run: Run, size: int) -> None:
-    """A group's context manager is entered once per worker loop, its value is within reach of that loop's tasks, and it is left."""
+    """A group's context manager is entered once per worker loop, its value is within reach of that loop's
+    tasks, and it is left.
+    """
     entered: list[int] = []
     left: list[int] = []
     used: list[int] = []
@@ -330,7 +342,9 @@ def test_worker_contexts(run: Run, size: int) -> None:
 
 
 def test_a_worker_context_that_fails_ends_the_run(run: Run) -> None:
-    """What a group's context manager raises, on entry or exit, comes out of the run, with a note that names the group."""
+    """What a group's context manager raises, on entry or exit, comes out of the run, with a note that names
+    the group.
+    """
 
     @asynccontextmanager
     async def broken(when: str) -> AsyncIterator[None]:
@@ -379,13 +393,15 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 def test_a_body_runs_in_the_context_of_whoever_added_it(run: Run, size: int) -> None:
-    """A body sees the context variables of its adder as they were then; what it sets is seen by nobody else but its children."""
+    """A body sees the context variables of its adder as they were then; what it sets is seen by nobody else
+    but its children.
+    """
     seen: list[tuple[str, str]] = []
 
     async def look(name: str) -> None:
         seen.append((name, variable.get()))
         variable.set(f"set by {name}")
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         seen.append((name, variable.get()))
         if name == "a":
             add_here(look, "child")
@@ -517,7 +533,12 @@ def test_queries_while_and_after_it_runs(run: Run) -> None:
             assert quick.result_nowait() == 2
             with pytest.raises(trio.WouldBlock, match="task 1 'slow' is RUNNING"):
                 slow.result_nowait()
-            assert graph.tasks(state="RUNNING") == graph.tasks(name="slow") == graph.tasks(type=give_later) == (slow,)
+            assert (
+                graph.tasks(state="RUNNING")
+                == graph.tasks(name="slow")
+                == graph.tasks(type=give_later)
+                == (slow,)
+            )
             assert "task 1 'slow' (RUNNING)" in graph.why(end)
             assert graph.statistics().waiting == 1
         assert end.predecessors == (slow, quick)
@@ -528,7 +549,9 @@ def test_queries_while_and_after_it_runs(run: Run) -> None:
 
 
 def test_the_result_of_a_task_without_one(run: Run) -> None:
-    """Whoever asks for the result of a failed, skipped or cancelled task gets its error, and that handles the failure."""
+    """Whoever asks for the result of a failed, skipped or cancelled task gets its error, and that handles the
+    failure.
+    """
     from trio_graph_scheduler import TaskCancelled, TaskSkipped
 
     async def main() -> None:

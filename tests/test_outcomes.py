@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.support import add_here, fail, fail_later, forever, give, give_later, nothing
 from trio_graph_scheduler import (
@@ -33,14 +34,20 @@ Run = Callable[..., Any]
 
 
 def test_a_failure_stops_its_branch_only(run: Run, size: int) -> None:
-    """Dependents on success are skipped, transitively; those on the end or failure run; unrelated tasks go on."""
+    """Dependents on success are skipped, transitively; those on the end or failure run; unrelated tasks go
+    on.
+    """
 
     async def main() -> None:
         graph = TaskGraph(worker_loops={"default": size})
         bad = graph.add(fail_later, "bad")
         skipped_one = graph.add(nothing, after=bad)
         skipped_two = graph.add(give, skipped_one)
-        runs = [graph.add(nothing, after=done(skipped_two)), graph.add(nothing, after=failed(bad)), graph.add(give_later, 1, 5)]
+        runs = [
+            graph.add(nothing, after=done(skipped_two)),
+            graph.add(nothing, after=failed(bad)),
+            graph.add(give_later, 1, 5),
+        ]
         report = await execute_graph(graph)
         graph.check()
         assert {task.state for task in runs} == {TaskState.SUCCEEDED}
@@ -53,7 +60,9 @@ def test_a_failure_stops_its_branch_only(run: Run, size: int) -> None:
 
 
 def test_unhandled_failures_are_raised_together(run: Run, size: int) -> None:
-    """The end raises GraphFailed with the tasks' own exceptions, each with its traceback and a note that names task and path."""
+    """The end raises GraphFailed with the tasks' own exceptions, each with its traceback and a note that
+    names task and path.
+    """
 
     async def parent() -> None:
         add_here(fail, "child", name="the child")
@@ -92,8 +101,12 @@ def test_failures_can_be_left_to_the_report(run: Run) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException])
-def test_other_base_exceptions_end_the_run_and_come_out(run: Run, size: int, error: type[BaseException]) -> None:
-    """They are never kept as results: all is cancelled and cleaned up, states are recorded, the exception comes out as it is."""
+def test_other_base_exceptions_end_the_run_and_come_out(
+    run: Run, size: int, error: type[BaseException]
+) -> None:
+    """They are never kept as results: all is cancelled and cleaned up, states are recorded, the exception
+    comes out as it is.
+    """
     cleaned: list[int] = []
 
     async def body() -> None:
@@ -157,7 +170,9 @@ class Unnotable(Exception):
 
 
 @pytest.mark.parametrize(
-    "make", [Nasty, partial(deep_group, 5_000), circular, Unnotable], ids=["nasty", "deep group", "circular", "no notes"]
+    "make",
+    [Nasty, partial(deep_group, 5_000), circular, Unnotable],
+    ids=["nasty", "deep group", "circular", "no notes"],
 )
 def test_no_exception_breaks_the_recorder(run: Run, make: Callable[[], Exception]) -> None:
     """Whatever an exception is like, it is recorded and raised at the end, and the run is none the worse."""
@@ -175,7 +190,12 @@ def test_no_exception_breaks_the_recorder(run: Run, make: Callable[[], Exception
         except GraphFailed as failure:
             raised = failure.exceptions[0]
             str(failure.report)
-        return [raised is error, task.error is error, other.state is TaskState.SUCCEEDED, bool(graph.why(task))]
+        return [
+            raised is error,
+            task.error is error,
+            other.state is TaskState.SUCCEEDED,
+            bool(graph.why(task)),
+        ]
 
     assert run(main) == [True] * 4
 
@@ -249,14 +269,16 @@ def test_a_result_store_that_refuses_fails_the_task(run: Run) -> None:
 
 
 def test_a_task_that_blocks_the_loop_is_named() -> None:
-    """A body that keeps trio's thread for longer than allowed is named in a warning, also after it has waited."""
+    """A body that keeps trio's thread for longer than allowed is named in a warning, also after it has
+    waited.
+    """
     from trio_graph_scheduler.execution import worker_loops
 
     async def at_once() -> None:
         time.sleep(0.02)  # noqa: ASYNC251 - this is what it is about
 
     async def afterwards() -> None:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         time.sleep(0.02)  # noqa: ASYNC251 - this is what it is about
 
     async def main() -> None:
@@ -317,7 +339,9 @@ def test_listeners_see_every_change_and_harm_nothing(run: Run, size: int) -> Non
 
 
 def test_nothing_is_kept_alive_by_a_run(run: Run) -> None:
-    """After a run, dropping the graph frees tasks, results and errors without the cyclic garbage collector's help for each task."""
+    """After a run, dropping the graph frees tasks, results and errors without the cyclic garbage collector's
+    help for each task.
+    """
 
     class Big:
         pass

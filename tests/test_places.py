@@ -25,7 +25,9 @@ Run = Callable[..., Any]
 
 
 def test_nested_waits_never_deadlock(run: Run, size: int) -> None:
-    """A tree of tasks that wait for their children in their bodies ends with one worker too, and never exceeds the limit."""
+    """A tree of tasks that wait for their children in their bodies ends with one worker too, and never
+    exceeds the limit.
+    """
     meter = Meter()
 
     async def count(depth: int) -> int:
@@ -83,7 +85,9 @@ def test_several_waits_at_once_in_one_task(run: Run, size: int) -> None:
 
 
 def test_the_first_of_several_waits_goes_on_at_once(run: Run, size: int) -> None:
-    """Waits can race: the one that is over first may cancel the others, and only then the place is taken back."""
+    """Waits can race: the one that is over first may cancel the others, and only then the place is taken
+    back.
+    """
 
     async def first_of(*delays: float) -> float:
         tasks = [add_here(give_later, delay, delay) for delay in delays]
@@ -102,7 +106,9 @@ def test_the_first_of_several_waits_goes_on_at_once(run: Run, size: int) -> None
         return results[0]
 
     async def main() -> None:
-        graph = TaskGraph(worker_loops={"default": size, "slow": 3}, worker_assignments={"give_later": "slow"})
+        graph = TaskGraph(
+            worker_loops={"default": size, "slow": 3}, worker_assignments={"give_later": "slow"}
+        )
         begin = trio.current_time()
         task = graph.add(first_of, 3, 1, 2)
         await execute_graph(graph)
@@ -143,7 +149,9 @@ def test_who_resumes_goes_ahead_of_newcomers(run: Run) -> None:
 
 
 def test_a_wait_that_times_out_takes_its_place_back_first(run: Run) -> None:
-    """Cancelling a wait (not the task) lets the body go on only when it has a place again, so the limit holds."""
+    """Cancelling a wait (not the task) lets the body go on only when it has a place again, so the limit
+    holds.
+    """
     meter = Meter()
 
     async def impatient() -> float:
@@ -251,7 +259,9 @@ def test_tasks_wait_for_each_others_groups(run: Run, size: int) -> None:
 
 @pytest.mark.parametrize("together", [False, True], ids=["direct", "in a nursery"])
 def test_bodies_that_wait_for_each_other_are_a_standstill(run: Run, size: int, *, together: bool) -> None:
-    """Bodies that wait for what waits for them end the run with GraphStalled, which names the cycle, and never hang."""
+    """Bodies that wait for what waits for them end the run with GraphStalled, which names the cycle, and
+    never hang.
+    """
 
     async def first() -> None:
         if together:
@@ -326,7 +336,9 @@ def test_a_strand_outside_of_the_wait_keeps_the_run_alive(run: Run) -> None:
 
 
 def test_an_outsider_who_waits_for_a_stuck_task_is_told(run: Run) -> None:
-    """The body of `open_graph` that waits for a task in a cycle gets GraphStalled instead of waiting for ever."""
+    """The body of `open_graph` that waits for a task in a cycle gets GraphStalled instead of waiting for
+    ever.
+    """
 
     async def main() -> None:
         graph = TaskGraph()
@@ -343,21 +355,25 @@ def test_an_outsider_who_waits_for_a_stuck_task_is_told(run: Run) -> None:
 
 
 def test_many_waiters_for_one_task(run: Run, size: int) -> None:
-    """All who wait for a task go on when it ends, from bodies and from outside; a cancelled wait leaves nothing behind."""
+    """All who wait for a task go on when it ends, from bodies and from outside; a cancelled wait leaves
+    nothing behind.
+    """
 
     async def waiter() -> int:
         return int(await slow.result())
 
     async def main() -> None:
         nonlocal slow
-        graph = TaskGraph(worker_loops={"default": size, "slow": 1}, worker_assignments={"give_later": "slow"})
+        graph = TaskGraph(
+            worker_loops={"default": size, "slow": 1}, worker_assignments={"give_later": "slow"}
+        )
         slow = graph.add(give_later, 4, 10)
         tasks = [graph.add(waiter) for _ in range(20)]
-        async with open_graph(graph):
+        async with open_graph(graph) as running:
             for _ in range(50):
                 with trio.move_on_after(0.1):
                     await slow.wait()
-            assert len(slow._dependents) == 1
+            assert len(running._waits._on[slow]) == 20
             assert await slow.result() == 4
         graph.check()
         assert [task.result_nowait() for task in tasks] == [4] * 20

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.support import add_here, fail, fail_later, forever, give, give_later, nothing
 from trio_graph_scheduler import (
@@ -33,7 +34,9 @@ Run = Callable[..., Any]
 
 
 def test_the_end_is_exact(run: Run, size: int) -> None:
-    """A run ends when nothing can run any more: empty, all done, all failed, all skipped; and takes no time for it."""
+    """A run ends when nothing can run any more: empty, all done, all failed, all skipped; and takes no time
+    for it.
+    """
 
     async def main() -> None:
         begin = trio.current_time()
@@ -146,7 +149,9 @@ def test_a_task_that_waits_for_its_own_spawner_to_settle_is_stuck(run: Run) -> N
 
 
 def test_closing_a_cycle_in_a_running_graph_is_refused(run: Run) -> None:
-    """On a running graph `connect` finds the cycle, refuses, changes nothing, and the run goes on; a way around is no cycle."""
+    """On a running graph `connect` finds the cycle, refuses, changes nothing, and the run goes on; a way
+    around is no cycle.
+    """
 
     async def main() -> None:
         graph = TaskGraph()
@@ -168,7 +173,9 @@ def test_closing_a_cycle_in_a_running_graph_is_refused(run: Run) -> None:
 
 
 def test_a_graph_is_run_once_at_a_time(run: Run) -> None:
-    """Running a graph that runs is an error: from elsewhere, from inside one of its tasks, from another thread."""
+    """Running a graph that runs is an error: from elsewhere, from inside one of its tasks, from another
+    thread.
+    """
     errors: list[BaseException] = []
 
     async def inside() -> None:
@@ -223,14 +230,14 @@ def test_ctrl_c(where: str) -> None:
 
     async def work() -> None:
         try:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             if where == "body":
                 signal.raise_signal(signal.SIGINT)
             trio.lowlevel.current_trio_token().run_sync_soon(signal.raise_signal, signal.SIGINT)
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
             cleaned.append("work")
 
     async def main() -> None:

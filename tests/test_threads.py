@@ -1,4 +1,6 @@
-"""Plain functions, in threads. These tests use the real clock, as a clock that jumps would jump past the threads."""
+"""Plain functions, in threads. These tests use the real clock, as a clock that jumps would jump past the
+threads.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,17 @@ def test_plain_functions_run_in_threads(size: int) -> None:
 
 
 def test_a_thread_reaches_the_graph_through_trio() -> None:
-    """Changing a running graph from a thread is an error that says how to do it right; that way the parent is right too."""
+    """Changing a running graph from a thread is an error that says how to do it right; that way the parent is
+    right too.
+    """
 
     def work() -> int:
         graph = current_graph()
-        for attempt in (partial(graph.add, nothing), graph.cancel, partial(graph.groups["default"].resize, 3)):
+        for attempt in (
+            partial(graph.add, nothing),
+            graph.cancel,
+            partial(graph.groups["default"].resize, 3),
+        ):
             with pytest.raises(WrongThread, match="from_thread"):
                 attempt()
         child = trio.from_thread.run_sync(graph.add, give, 5)
@@ -102,7 +110,9 @@ def test_a_thread_may_notice_its_cancellation() -> None:
 
 @pytest.mark.parametrize("stop", ["task", "scope"])
 def test_a_thread_that_ignores_its_cancellation_is_abandoned(stop: str) -> None:
-    """With `abandon_after` the run goes on without the thread after that time, reports it, and all counts are right."""
+    """With `abandon_after` the run goes on without the thread after that time, reports it, and all counts are
+    right.
+    """
     started, release = threading.Event(), threading.Event()
 
     def work() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..graph.errors import NoCurrentTask
-from ..graph.lifecycle import EXECUTING
-from ..graph.task import CURRENT_TASK
+from trio_graph_scheduler.graph.errors import NoCurrentTask
+from trio_graph_scheduler.graph.lifecycle import EXECUTING
+from trio_graph_scheduler.graph.task import CURRENT_TASK
 
 if TYPE_CHECKING:
-    from ..graph import Task, TaskGraph
+    from trio_graph_scheduler.graph import Task, TaskGraph
 
 
 def current_task() -> Task[Any]:
-    """Return the task whose body this is; also in its child nurseries and threads. Raises `NoCurrentTask` outside of one."""
+    """Return the task whose body this is; also in its child nurseries and threads. Raises `NoCurrentTask`
+    outside of one.
+    """
     task = CURRENT_TASK.get()
     if task is None:
         raise NoCurrentTask("current_task")
@@ -29,7 +31,8 @@ def current_graph() -> TaskGraph:
 
 
 def worker_context() -> Any:
-    """Return the value of the context manager that this body's worker loop has entered (`WorkerGroup(limit, context=...)`).
+    """Return the value of the context manager that this body's worker loop has entered (`WorkerGroup(limit,
+    context=...)`).
 
     None if its group has no context. Raises `NoCurrentTask` outside of a body that runs.
     """

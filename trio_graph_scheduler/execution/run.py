@@ -10,9 +10,17 @@ from typing import Any
 import attrs
 import trio
 
-from ..graph import Statistics, Task, TaskGraph, WorkerGroup
-from ..graph.cycles import stall
-from ..graph.errors import BadValue, GraphFailed, GraphStalled, NotInTrio, shown_value, title
+from trio_graph_scheduler.graph import Statistics, Task, TaskGraph, WorkerGroup
+from trio_graph_scheduler.graph.cycles import stall
+from trio_graph_scheduler.graph.errors import (
+    BadValue,
+    GraphFailed,
+    GraphStalled,
+    NotInTrio,
+    shown_value,
+    title,
+)
+
 from .cancelled import without_cancelled
 from .waits import Waits
 from .worker_loops import Crew
@@ -51,13 +59,14 @@ async def open_graph(
         print(run.report)
 
     - `raise_failures`: whether failures that nobody handled are raised at the end.
-    - `warn_blocking_after`: warn (`TaskBlocksLoop`) of tasks that keep trio's thread longer than this many seconds; None: never.
+    - `warn_blocking_after`: warn (`TaskBlocksLoop`) of tasks that keep trio's thread longer than this many
+      seconds; None: never.
 
-    If the body raises, or its scope is cancelled, all tasks are cancelled and the exception goes on. Checkpoints at the end.
+    If the body raises, or its scope is cancelled, all tasks are cancelled and the exception goes on.
+    Checkpoints at the end.
 
-    Raises `AlreadyRunning` and `NotInTrio`; at the end `GraphStalled` if tasks are left that can never start or end, and `GraphFailed`
-    with the failures.
-    """
+    Raises `AlreadyRunning` and `NotInTrio`; at the end `GraphStalled` if tasks are left that can never start
+    or end, and `GraphFailed` with the failures."""
     if not trio.lowlevel.in_trio_task():
         raise NotInTrio
     run = Run(graph, math.inf if warn_blocking_after is None else warn_blocking_after)
@@ -90,10 +99,12 @@ async def execute_graph(
 ) -> Report:
     """Run a graph until nothing in it can run any more, and return the `Report`.
 
-    Tasks may be added meanwhile, from their bodies and from elsewhere. The second argument, once a polling delay, is accepted and not
-    needed: the end is known at once. Options, errors and checkpoints are those of `open_graph`.
-    """
-    async with open_graph(graph, raise_failures=raise_failures, warn_blocking_after=warn_blocking_after) as run:
+    Tasks may be added meanwhile, from their bodies and from elsewhere. The second argument, once a polling
+    delay, is accepted and not needed: the end is known at once. Options, errors and checkpoints are those of
+    `open_graph`."""
+    async with open_graph(
+        graph, raise_failures=raise_failures, warn_blocking_after=warn_blocking_after
+    ) as run:
         pass
     assert run.report is not None
     return run.report
@@ -105,8 +116,14 @@ class Run:
     nursery: trio.Nursery
 
     def __init__(self, graph: TaskGraph, longest_stretch: float) -> None:
-        if isinstance(longest_stretch, bool) or not isinstance(longest_stretch, int | float) or not longest_stretch > 0:
-            raise BadValue("warn_blocking_after", longest_stretch, "it must be a number of seconds above 0, or None")
+        if (
+            isinstance(longest_stretch, bool)
+            or not isinstance(longest_stretch, int | float)
+            or not longest_stretch > 0
+        ):
+            raise BadValue(
+                "warn_blocking_after", longest_stretch, "it must be a number of seconds above 0, or None"
+            )
         self.graph = graph
         self.report: Report | None = None
         self.longest_stretch = longest_stretch
@@ -128,7 +145,7 @@ class Run:
         self._began = trio.current_time()
         self._failed_before = len(graph.failures)
 
-    # What the graph asks of its driver ----------------------------------------------------------------------------------
+    # What the graph asks of its driver ----------------------------------------------------------------------
 
     async def wait(self, task: Task[Any]) -> None:
         """Wait until the task has ended; always checkpoint."""
@@ -147,11 +164,15 @@ class Run:
         """Let a body go on that waited for its place."""
         self._waits.let_go(task)
 
+    def ended(self, task: Task[Any]) -> None:
+        """Let those go on who wait for the task."""
+        self._waits.ended(task)
+
     def standstill(self) -> None:
         """Look whether this is the end."""
         self.look()
 
-    # Its course -----------------------------------------------------------------------------------------------------------
+    # Its course ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Start the host, which starts all others."""
@@ -217,7 +238,7 @@ class Run:
             return not any(crew.size for crew in self._crews.values())
         return False
 
-    # Its end --------------------------------------------------------------------------------------------------------------
+    # Its end ------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
         """Write the report."""
@@ -242,7 +263,8 @@ class Run:
     def _failed(self) -> GraphFailed:
         errors: list[Exception] = []
         for task in self.report.failures:
-            error = task._outcome
+            error = task.error
+            assert error is not None
             path = " > ".join(title(step) for step in task.path)
             with suppress(Exception):  # an exception may be of any kind, even of one that takes no notes
                 error.add_note(f"in {path}")

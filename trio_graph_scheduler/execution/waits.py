@@ -8,16 +8,18 @@ from typing import Any
 import attrs
 import trio
 
-from ..graph import Task, TaskGraph
-from ..graph.cycles import stall
-from ..graph.errors import GraphStalled, NotRunning, WaitsForItself
-from ..graph.lifecycle import EXECUTING
-from ..graph.task import CURRENT_TASK, WAITING
+from trio_graph_scheduler.graph import Task, TaskGraph
+from trio_graph_scheduler.graph.cycles import stall
+from trio_graph_scheduler.graph.errors import GraphStalled, NotRunning, WaitsForItself
+from trio_graph_scheduler.graph.lifecycle import EXECUTING
+from trio_graph_scheduler.graph.task import CURRENT_TASK, WAITING
 
 
 @attrs.define(eq=False)
 class Wait:
-    """One call that waits: the trio task that made it, and the task in whose body that is (None: outside of all)."""
+    """One call that waits: the trio task that made it, and the task in whose body that is (None: outside of
+    all).
+    """
 
     trio_task: trio.lowlevel.Task
     waiter: Task[Any] | None
@@ -32,7 +34,8 @@ class Waits:
     def __init__(self, graph: TaskGraph) -> None:
         self._graph = graph
         self._on: dict[Task[Any], dict[Wait, None]] = {}
-        # Those whose task has ended but who have to get a place first, by waiter. There is one at most for each.
+        # Those whose task has ended but who have to get a place first, by waiter. There is one at most for
+        # each.
         self._returning: dict[Task[Any], trio.lowlevel.Task] = {}
 
     async def wait(self, target: Task[Any]) -> None:
@@ -48,15 +51,15 @@ class Waits:
         wait = Wait(trio.lowlevel.current_task(), waiter, trio.current_effective_deadline() == math.inf)
         if target not in self._on:
             self._on[target] = {}
-            self._graph.watch(target, self._ended)
+            self._graph.watch(target)
         waits = self._on[target]
         waits[wait] = None
         if waiter is not None:
             self._graph.suspend(waiter, target)
 
         def abort(_: object) -> trio.lowlevel.Abort:
-            # Once it only waits for its place it must have that before it may go on, unless the whole task is cancelled, and then it is
-            # let go by `let_go`.
+            # Once it only waits for its place it must have that before it may go on, unless the whole task is
+            # cancelled, and then it is let go by `let_go`.
             if wait not in waits:
                 return trio.lowlevel.Abort.FAILED
             del waits[wait]
@@ -81,7 +84,8 @@ class Waits:
     def _must_queue(self, waiter: Task[Any], target: Task[Any]) -> bool:
         return waiter.state in EXECUTING and not self._graph.resume(waiter, target)
 
-    def _ended(self, target: Task[Any]) -> None:
+    def ended(self, target: Task[Any]) -> None:
+        """Let those go on who wait for this task, or queue for their places."""
         waits = self._on.pop(target)
         for wait in tuple(waits):
             del waits[wait]
@@ -105,14 +109,20 @@ class Waits:
                 trio.lowlevel.reschedule(wait.trio_task)
 
     def all_stuck(self) -> bool:
-        """Return whether all bodies only wait for tasks, so that at a standstill none of them will ever go on."""
+        """Return whether all bodies only wait for tasks, so that at a standstill none of them will ever go
+        on.
+        """
         waiting = {wait.trio_task for waits in self._on.values() for wait in waits if wait.forever}
-        loops = {wait.waiter.execution for waits in self._on.values() for wait in waits if wait.waiter is not None}
+        loops = {
+            wait.waiter.execution for waits in self._on.values() for wait in waits if wait.waiter is not None
+        }
         return bool(loops) and all(_only_waits(loop.trio_task, waiting) for loop in loops)
 
 
 def _only_waits(top: trio.lowlevel.Task, waiting: set[trio.lowlevel.Task]) -> bool:
-    """Return whether a trio task and all below it are among those that wait for tasks, or only wait for their children."""
+    """Return whether a trio task and all below it are among those that wait for tasks, or only wait for their
+    children.
+    """
     below = [top]
     for trio_task in below:
         children = [child for nursery in trio_task.child_nurseries for child in nursery.child_tasks]

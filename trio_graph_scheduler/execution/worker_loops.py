@@ -1,9 +1,8 @@
 """Worker loops: long-lived trio tasks, each of which runs the tasks of one group, one after another.
 
-A trio task per graph task would cost several times what a graph task does. A loop lends the task it runs its own cancel scope, makes
-a new one only when a cancellation has used it up, and drives the body by hand so that it runs in a context of its own. Ctrl-C may
-interrupt a body, but not the loop around it.
-"""
+A trio task per graph task would cost several times what a graph task does. A loop lends the task it runs its
+own cancel scope, makes a new one only when a cancellation has used it up, and drives the body by hand so that
+it runs in a context of its own. Ctrl-C may interrupt a body, but not the loop around it."""
 
 from __future__ import annotations
 
@@ -17,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..graph.errors import CancelledSwallowed, ReturnedCoroutine, StrayCancelled, title
-from ..graph.task import CURRENT_TASK
+from trio_graph_scheduler.graph.errors import CancelledSwallowed, ReturnedCoroutine, StrayCancelled, title
+from trio_graph_scheduler.graph.task import CURRENT_TASK
+
 from .cancelled import without_cancelled
 from .executors import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..graph import Task, WorkerGroup
+    from trio_graph_scheduler.graph import Task, WorkerGroup
+
     from .run import Run
 
 SLICE = 0.001
@@ -39,7 +40,9 @@ class TaskBlocksLoop(RuntimeWarning):
 
 
 class Crew:
-    """The worker loops of one group. They are started when there is work for them, and at most `limit` of them rest."""
+    """The worker loops of one group. They are started when there is work for them, and at most `limit` of
+    them rest.
+    """
 
     def __init__(self, run: Run, group: WorkerGroup) -> None:
         self.run = run
@@ -57,7 +60,9 @@ class Crew:
                 self.resting.pop().wake()
             else:
                 self.size += 1
-                self.run.nursery.start_soon(WorkerLoop(self).run_loop, name=f"worker loop of group {self.group.name!r}")
+                self.run.nursery.start_soon(
+                    WorkerLoop(self).run_loop, name=f"worker loop of group {self.group.name!r}"
+                )
 
     def dismiss(self) -> None:
         """Let the loops that rest end."""
@@ -69,28 +74,25 @@ class Crew:
 class WorkerLoop:
     """One worker loop. `context` is the value of its group's context manager."""
 
-    __slots__ = ("_began", "_body", "_message", "_resumed", "_told", "_trio_task", "_used_up", "_yielded", "context", "crew", "run", "scope")
+    __slots__ = ("_body", "_message", "_scope", "_told", "_used_up", "context", "crew", "run", "trio_task")
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
         self.run = crew.run
         self.context: Any = None
-        # The scope that is lent to the task it runs.
-        self.scope = trio.CancelScope()
-        # Whether it has been cancelled, and whether that has reached the body.
+        self.trio_task: trio.lowlevel.Task | None = None
+        # The scope that is lent to the task it runs, whether that has been cancelled, and whether the body
+        # has been told.
+        self._scope = trio.CancelScope()
         self._used_up = self._told = False
-        # The body that waits, and what it waits for in trio's terms.
+        # What `_enter` leaves to `_drive`: the body that waits, and what it waits for in trio's terms.
         self._body: Coroutine[Any, Any, Any] | None = None
         self._message: Any = None
-        # When trio last gave control to this loop, and when the stretch of work that goes on began.
-        self._resumed = self._began = 0.0
-        self._yielded = False
-        self._trio_task: trio.lowlevel.Task | None = None
 
     @trio.lowlevel.enable_ki_protection
     async def run_loop(self) -> None:
         """Run tasks until the run is over."""
-        self._trio_task = trio.lowlevel.current_task()
+        self.trio_task = trio.lowlevel.current_task()
         manager = self.crew.group.context
         try:
             if manager is None:
@@ -105,20 +107,15 @@ class WorkerLoop:
             self.crew.size -= 1
             self.run.look()
 
-    @property
-    def trio_task(self) -> trio.lowlevel.Task | None:
-        """The trio task that bodies of this loop run in."""
-        return self._trio_task
-
     def wake(self) -> None:
         """Let a loop that rests look for work."""
-        trio.lowlevel.reschedule(self._trio_task)  # type: ignore[arg-type]  # it rests, so it runs
+        trio.lowlevel.reschedule(self.trio_task)  # type: ignore[arg-type]  # it rests, so it runs
 
     async def _work(self) -> None:
         self.crew.coming -= 1
         staying = True
         while staying:
-            with trio.CancelScope() as self.scope:
+            with trio.CancelScope() as self._scope:
                 self._used_up = self._told = False
                 staying = await self._run_tasks()
 
@@ -135,59 +132,57 @@ class WorkerLoop:
 
         await trio.lowlevel.wait_task_rescheduled(leave)
         crew.coming -= 1
+        await trio.lowlevel.checkpoint_if_cancelled()
         return True
 
-    async def _run_tasks(self) -> bool:
+    async def _run_tasks(self) -> bool:  # noqa: C901, PLR0912 - all that a task costs, in the order it happens
         """Run tasks until there is nothing more to do (False), or until the scope is used up (True)."""
-        group, graph, longest = self.crew.group, self.run.graph, self.run.longest_stretch
+        group, graph, longest_stretch = self.crew.group, self.run.graph, self.run.longest_stretch
         take, finish, enter = graph.take, graph.finish, self._enter
-        self._resume()
+        # Whenever others have run, all may have been cancelled, and then nothing is to start any more.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        resumed = began = perf_counter()
         while True:
-            if self._yielded:  # while others ran, all may have been cancelled, and then nothing is to start any more
-                self._yielded = False
-                await trio.lowlevel.checkpoint_if_cancelled()
             task = take(group)
             if task is None:
                 if not await self._rest():
                     return False
-                self._resume()
+                resumed = began = perf_counter()
                 continue
             task.execution = self
-            context = task.context
-            arguments = task.arguments
-            task_type = task.type
+            context, arguments, task_type = task.context, task.arguments, task.type
+            blocked = False
             try:
                 if type(arguments) is tuple and task_type.executor == "async":
                     value = context.run(enter, task, task_type.function, arguments)
                 else:
                     value = context.run(enter, task, *call_of(task))
                 if value is BLOCKED:
-                    value = await self._drive(task, context)
-                if type(value) is CoroutineType or self._told:
-                    self._refuse(task, value)
+                    blocked = True
+                    value = await self._drive(task, context, began)
+                if self._used_up or type(value) is CoroutineType:
+                    self._finish_with_doubt(task, value)
                 else:
                     finish(task, value)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - what is to go on is raised again
                 if self._ended_badly(task, error):
                     raise
             task.execution = None
-            now = perf_counter()
-            if now - self._began > longest:
-                self._warn(task, now)
             if self._used_up:
                 return True
-            if now - self._resumed > SLICE:
+            now = perf_counter()
+            if blocked:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                resumed = began = now
+                continue
+            if now - began > longest_stretch:
+                self._warn(task, now - began)
+            if now - resumed > SLICE:
                 await trio.lowlevel.checkpoint()
-                self._resume()
-            else:
-                self._began = now
+                resumed = now = perf_counter()
+            began = now
 
-    def _resume(self) -> None:
-        """Take note that trio has given control to this loop."""
-        self._yielded = True
-        self._resumed = self._began = perf_counter()
-
-    # The body of a task ----------------------------------------------------------------------------------------------
+    # The body of a task -------------------------------------------------------------------------------------
 
     @trio.lowlevel.disable_ki_protection
     def _enter(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -207,17 +202,19 @@ class WorkerLoop:
 
     @trio.lowlevel.disable_ki_protection
     @coroutine
-    def _drive(self, task: Task[Any], context: Context) -> Generator[Any, Any, Any]:
+    def _drive(self, task: Task[Any], context: Context, began: float) -> Generator[Any, Any, Any]:
         """Pass messages between a body and trio until it ends; return its value."""
-        body, message = self._body, self._message
+        body, message, ended = self._body, self._message, False
         self._body = self._message = None
         while True:
-            now = perf_counter()
-            if now - self._began > self.run.longest_stretch:
-                self._warn(task, now)
+            stretch = perf_counter() - began
+            if stretch > self.run.longest_stretch:
+                self._warn(task, stretch)
+            if ended:
+                return message
             try:
                 answer = yield message
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - it is the body's to handle
                 step, answer = body.throw, error
             else:
                 step = body.send
@@ -225,30 +222,33 @@ class WorkerLoop:
                 error = getattr(answer, "error", None)
                 if isinstance(error, trio.Cancelled) and error.reason == self._reason_for(task):
                     self._told = True
-            self._resume()
+            began = perf_counter()
             try:
                 message = context.run(step, answer)
             except StopIteration as end:
-                return end.value
+                message, ended = end.value, True
 
     def cancel(self, task: Task[Any]) -> None:
         """Cancel the body that runs in this loop."""
         self._used_up = True
-        self.scope.cancel(self._reason_for(task))
+        self._scope.cancel(self._reason_for(task))
 
     @staticmethod
     def _reason_for(task: Task[Any]) -> str:
         return f"{title(task)} is cancelled"
 
-    # Its end -------------------------------------------------------------------------------------------------------------
+    # Its end ------------------------------------------------------------------------------------------------
 
-    def _refuse(self, task: Task[Any], value: object) -> None:
-        """Fail a task that returned a value which cannot be right."""
+    def _finish_with_doubt(self, task: Task[Any], value: object) -> None:
+        """Finish a task that was cancelled meanwhile, or whose value cannot be right."""
+        graph = self.run.graph
         if isinstance(value, Coroutine):
             value.close()
-            self.run.graph.fail(task, ReturnedCoroutine(task))
+            graph.fail(task, ReturnedCoroutine(task))
+        elif self._told:
+            graph.fail(task, CancelledSwallowed(task))
         else:
-            self.run.graph.fail(task, CancelledSwallowed(task))
+            graph.finish(task, value)  # it had done its work before the cancellation reached it
 
     def _ended_badly(self, task: Task[Any], error: BaseException) -> bool:
         """Record how a task ended that raised; return whether the exception is to go on."""
@@ -274,9 +274,9 @@ class WorkerLoop:
             self.run.crash(rest)
         return False
 
-    def _warn(self, task: Task[Any], now: float) -> None:
+    def _warn(self, task: Task[Any], stretch: float) -> None:
         message = (
-            f"{title(task)} blocked the event loop for {now - self._began:.3f} s: nothing else could run meanwhile."
+            f"{title(task)} blocked the event loop for {stretch:.3f} s: nothing else could run meanwhile."
             " Await something in it, or make it a plain function, which runs in a thread"
         )
         try:
@@ -290,7 +290,13 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the body on. Our frames say nothing, and would keep their locals and so the error itself alive."""
-    while traceback is not None and traceback.tb_next is not None and traceback.tb_frame.f_code.co_filename == __file__:
+    """Return a traceback from the body on. Our frames say nothing, and would keep their locals and so the
+    error itself alive.
+    """
+    while (
+        traceback is not None
+        and traceback.tb_next is not None
+        and traceback.tb_frame.f_code.co_filename == __file__
+    ):
         traceback = traceback.tb_next
     return traceback

@@ -1,9 +1,8 @@
 """Tasks among the arguments of a task: found when it is added, replaced by their results when it starts.
 
-Tasks are found at the top level, in lists, tuples, sets and mappings, and inside `functools.partial`, at any depth. A container
-that holds a Task is copied when the task is added, so changing it afterwards changes nothing; all other values are shared with the
-caller and are passed on as they are.
-"""
+Tasks are found at the top level, in lists, tuples, sets and mappings, and inside `functools.partial`, at any
+depth. A container that holds a Task is copied when the task is added, so changing it afterwards changes
+nothing; all other values are shared with the caller and are passed on as they are."""
 
 from __future__ import annotations
 
@@ -63,7 +62,9 @@ class ComputedArguments:
 
 
 def packed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...] | Arguments:
-    """Return the arguments of a call in the form a task keeps them in, detached from containers that hold Tasks."""
+    """Return the arguments of a call in the form a task keeps them in, detached from containers that hold
+    Tasks.
+    """
     tasks = tuple(dict.fromkeys(tasks_in((args, kwargs))))
     if not tasks:
         return Arguments(args, dict(kwargs), ()) if kwargs else args
@@ -77,7 +78,9 @@ def packed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...] 
 
 
 def tasks_in(values: Iterable[object]) -> Iterator[Task[Any]]:
-    """Yield the Tasks in these values, in order. A container inside of itself is looked into once; depth does not matter."""
+    """Yield the Tasks in these values, in order. A container inside of itself is looked into once; depth does
+    not matter.
+    """
     stack: list[Iterator[object]] = [iter(values)]
     entered: set[int] = set()
     while stack:

@@ -17,7 +17,9 @@ Listener = Callable[["Change"], object]
 
 @attrs.frozen
 class Change:
-    """A task went from one state to another: `before` is None when it was added, `after` is None when it was removed."""
+    """A task went from one state to another: `before` is None when it was added, `after` is None when it was
+    removed.
+    """
 
     task: Task[Any]
     before: TaskState | None
@@ -47,7 +49,9 @@ class Subscription:
         self.close()
 
     def tell(self, change: Change) -> None:
-        """Call the listener; one that raises is closed, and its error shown as Python shows all that cannot propagate."""
+        """Call the listener; one that raises is closed, and its error shown as Python shows all that cannot
+        propagate.
+        """
         try:
             self.listener(change)
         except Exception as error:  # noqa: BLE001 - an observer must not be able to harm the graph
@@ -67,9 +71,8 @@ class Subscription:
 class Announcer:
     """Hands changes to subscriptions, once the operation that made them is complete.
 
-    A listener therefore sees a whole graph, never one in the middle of a change, and may change it again: what follows from that is
-    announced after what it was told.
-    """
+    A listener therefore sees a whole graph, never one in the middle of a change, and may change it again:
+    what follows from that is announced after what it was told."""
 
     __slots__ = ("_announcing", "_pending", "subscriptions")
 

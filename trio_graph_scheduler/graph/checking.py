@@ -76,7 +76,9 @@ def _check_group(group: WorkerGroup, tasks: list[Task[Any]]) -> None:
     assert group.ready == states[READY]
     queued = list(group._queue)
     assert len(queued) == len(group._queue) == len(set(queued))
-    assert {task for task in queued if task not in group._stale} == {task for task in tasks if task.state is READY}
+    assert {task for task in queued if task not in group._stale} == {
+        task for task in tasks if task.state is READY
+    }
     assert set(queued) >= group._stale
     assert all(task.state is SUSPENDED for task in group._returning)
     assert not group._returning or group.running >= group.limit

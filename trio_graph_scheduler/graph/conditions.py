@@ -3,9 +3,9 @@
     succeeded(a, b) & done(c)
     at_least(2, [a, b, failed(c)]) | settled(d)
 
-A condition *holds*, *can no longer hold*, or is *open*. Each is one node that counts how many of its operands have come true and how
-many no longer can: an event costs as much as the edges it touches, however large the condition. A node may be used for many tasks.
-"""
+A condition *holds*, *can no longer hold*, or is *open*. Each is one node that counts how many of its operands
+have come true and how many no longer can: an event costs as much as the edges it touches, however large the
+condition. A node may be used for many tasks."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ SETTLED = Verb("settled", frozenset())
 
 
 class Condition:
-    """A condition over tasks and other conditions; made by the functions of this module, combined with `&` and `|`.
+    """A condition over tasks and other conditions; made by the functions of this module, combined with `&`
+    and `|`.
 
-    `holds` is True, False (it can no longer hold), or None while it is open. It is followed from its first use in a graph on, and None
-    before that. Using a condition as a boolean raises `ConditionAsBoolean`.
-    """
+    `holds` is True, False (it can no longer hold), or None while it is open. It is followed from its first
+    use in a graph on, and None before that. Using a condition as a boolean raises `ConditionAsBoolean`."""
 
     __slots__ = ("_dependents", "_needed", "fulfilled", "graph", "holds", "impossible", "operands", "verb")
 
@@ -92,7 +92,9 @@ class Condition:
         return tuple(found)
 
     def nodes(self) -> list[Condition]:
-        """Return the conditions it is built of, each once and after those that it is built of itself; this one is the last."""
+        """Return the conditions it is built of, each once and after those that it is built of itself; this
+        one is the last.
+        """
         ordered: list[Condition] = []
         entered = {self}
         stack = [(self, iter(self.operands))]
@@ -109,7 +111,9 @@ class Condition:
         return ordered
 
     def count(self, verdict: bool) -> bool:  # noqa: FBT001 - it is the news itself
-        """Take note that one more operand has come true, or no longer can; return whether that decides the condition."""
+        """Take note that one more operand has come true, or no longer can; return whether that decides the
+        condition.
+        """
         if verdict:
             self.fulfilled += 1
         else:
@@ -154,7 +158,9 @@ class Condition:
         return f"<Condition {self.describe()}>"
 
     def describe(self, *, only_open: bool = False, depth: int = 3) -> str:
-        """Return the condition in words; with `only_open` just what it still waits for. Long and deep ones are cut short."""
+        """Return the condition in words; with `only_open` just what it still waits for. Long and deep ones
+        are cut short.
+        """
         parts = []
         listed = [operand for operand in self.operands if not only_open or self.verdict_on(operand) is None]
         for operand in listed[:6]:
@@ -165,10 +171,18 @@ class Condition:
         more = f", … {len(listed) - 6} more" if len(listed) > 6 else ""  # noqa: PLR2004 - as many as a line takes
         inner = ", ".join(parts) + more
         if self._needed is None:
-            name = self.verb.name if self.verb is not SUCCEED or all(isinstance(o, Task) for o in self.operands) else "all_of"
+            name = (
+                self.verb.name
+                if self.verb is not SUCCEED or all(isinstance(o, Task) for o in self.operands)
+                else "all_of"
+            )
             return f"{name}({inner})"
         missing = f", {self.needed - self.fulfilled} more needed" if only_open else ""
-        return f"any_of({inner})" if self._needed == 1 else f"at_least({self._needed} of {len(self.operands)}: {inner}{missing})"
+        return (
+            f"any_of({inner})"
+            if self._needed == 1
+            else f"at_least({self._needed} of {len(self.operands)}: {inner}{missing})"
+        )
 
 
 def succeeded(*tasks: Task[Any]) -> Condition:
@@ -182,7 +196,9 @@ def failed(*tasks: Task[Any]) -> Condition:
 
 
 def done(*tasks: Task[Any]) -> Condition:
-    """Hold when all of these tasks have ended, in whatever way. Whoever waits for that handles their failures."""
+    """Hold when all of these tasks have ended, in whatever way. Whoever waits for that handles their
+    failures.
+    """
     return Condition(DONE, _tasks(tasks, "done"))
 
 
@@ -192,12 +208,15 @@ def skipped(*tasks: Task[Any]) -> Condition:
 
 
 def settled(*tasks: Task[Any]) -> Condition:
-    """Hold when all of these tasks and everything that they spawned, directly or not, now or later, have ended in whatever way."""
+    """Hold when all of these tasks and everything that they spawned, directly or not, now or later, have
+    ended in whatever way.
+    """
     return Condition(SETTLED, _tasks(tasks, "settled"))
 
 
 def at_least(n: int, items: Iterable[Operand]) -> Condition:
-    """Hold when `n` of the items have come true; a bare Task among them means `succeeded(task)`. An item counts once.
+    """Hold when `n` of the items have come true; a bare Task among them means `succeeded(task)`. An item
+    counts once.
 
     Raises `BadValue` if there are fewer than `n` items or `n` is no whole number.
     """
@@ -211,25 +230,37 @@ def at_least(n: int, items: Iterable[Operand]) -> Condition:
 
 
 def any_of(*items: Operand) -> Condition:
-    """Hold when one of the items has come true; a bare Task among them means `succeeded(task)`. Raises `BadValue` without any."""
+    """Hold when one of the items has come true; a bare Task among them means `succeeded(task)`. Raises
+    `BadValue` without any.
+    """
     return at_least(1, items)
 
 
 def all_of(*items: Operand) -> Condition:
-    """Hold when all of the items have come true; a bare Task among them means `succeeded(task)`; without items, at once."""
+    """Hold when all of the items have come true; a bare Task among them means `succeeded(task)`; without
+    items, at once.
+    """
     return Condition(SUCCEED, _operands(items, "all_of"))
 
 
 def _tasks(items: Iterable[object], caller: str) -> Iterable[Task[Any]]:
     for item in items:
         if not isinstance(item, Task):
-            raise BadType(f"an argument of {caller}()", item, f"it takes Tasks: {caller}(task, other_task), or {caller}(*tasks)")
+            raise BadType(
+                f"an argument of {caller}()",
+                item,
+                f"it takes Tasks: {caller}(task, other_task), or {caller}(*tasks)",
+            )
         yield item
 
 
 def _operands(items: object, caller: str) -> Iterable[Operand]:
     if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-        raise BadType(f"what {caller}() counts", items, f"it takes an iterable of Tasks and conditions: {caller}(2, [a, b, c])")
+        raise BadType(
+            f"what {caller}() counts",
+            items,
+            f"it takes an iterable of Tasks and conditions: {caller}(2, [a, b, c])",
+        )
     for item in items:
         if not isinstance(item, Task | Condition):
             raise BadType(f"an item of {caller}()", item, "it takes Tasks and conditions")

@@ -41,7 +41,9 @@ def _open_subtree(top: Task[Any]) -> Iterator[Task[Any]]:
 
 
 def find_cycle(graph: Lifecycle) -> tuple[Task[Any], ...]:
-    """Return a cycle of waits, each task waiting for the one before it; a depth-first search without recursion."""
+    """Return a cycle of waits, each task waiting for the one before it; a depth-first search without
+    recursion.
+    """
     finished: set[Task[Any]] = set()
     for start in graph._tasks.values():
         if start.state not in (WAITING, SUSPENDED) or start in finished:
@@ -63,7 +65,9 @@ def find_cycle(graph: Lifecycle) -> tuple[Task[Any], ...]:
 
 
 def stall(graph: Lifecycle) -> GraphStalled:
-    """Return the error of a standstill: the cycle of waits, if there is one, and what every stuck task waits for."""
+    """Return the error of a standstill: the cycle of waits, if there is one, and what every stuck task waits
+    for.
+    """
     stuck = [task for task in graph._tasks.values() if task.state in (WAITING, SUSPENDED)]
     return GraphStalled(find_cycle(graph), {task: unmet(graph, task) for task in stuck})
 
@@ -71,9 +75,9 @@ def stall(graph: Lifecycle) -> GraphStalled:
 def would_close_cycle(graph: Lifecycle, first: Task[Any] | Condition, then: Task[Any]) -> bool:
     """Return whether `first` can come true only after `then` has ended.
 
-    It marks, forward from `then` and counting as the graph itself does, all that could not come about if `then` never ended. So a
-    way around through an `any_of` is seen, and only what hangs on `then` is looked at.
-    """
+    It marks, forward from `then` and counting as the graph itself does, all that could not come about if
+    `then` never ended. So a way around through an `any_of` is seen, and only what hangs on `then` is looked
+    at."""
     return _Blocked(graph, then).includes(first)
 
 
@@ -92,10 +96,10 @@ class _Blocked:
                 suspended_on.setdefault(target, []).append(task)
         for item in self._pending:  # grows while it is walked
             for dependent in item._dependents or ():
-                if isinstance(dependent, Condition):
-                    self._hit(dependent)
-                elif isinstance(dependent, Task):
+                if isinstance(dependent, Task):
                     self._mark(dependent)
+                else:
+                    self._hit(dependent)
             if isinstance(item, Task):
                 for task in suspended_on.get(item, ()):
                     self._mark(task)

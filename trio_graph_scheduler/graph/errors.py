@@ -1,9 +1,9 @@
 """Every exception of the package.
 
-An error takes the facts and writes its own message: what is wrong, the rule, and the call that would be right. All of them are
-`GraphError`, and each is also the built-in error that a reader would expect (`ValueError`, `LookupError`, `TypeError`,
-`RuntimeError`), so that code which knows nothing of this package still catches them sensibly.
-"""
+An error takes the facts and writes its own message: what is wrong, the rule, and the call that would be
+right. All of them are `GraphError`, and each is also the built-in error that a reader would expect
+(`ValueError`, `LookupError`, `TypeError`, `RuntimeError`), so that code which knows nothing of this package
+still catches them sensibly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class GraphError(Exception):
     """The base of every exception of this package (but `GraphFailed`, which is an `ExceptionGroup`)."""
 
 
-# What is given to a graph ---------------------------------------------------------------------------------------------
+# What is given to a graph -----------------------------------------------------------------------------------
 
 
 class UnknownName(GraphError, LookupError):
@@ -91,7 +91,9 @@ class UnknownTask(GraphError, LookupError):
 
     def __init__(self, uid: object) -> None:
         self.uid = uid
-        super().__init__(f"the graph has no task {uid!r}: a uid is the integer that create_task() gave, or task.uid")
+        super().__init__(
+            f"the graph has no task {uid!r}: a uid is the integer that create_task() gave, or task.uid"
+        )
 
 
 class DuplicateType(GraphError, ValueError):
@@ -142,7 +144,7 @@ class ConditionAsBoolean(GraphError, TypeError):
         )
 
 
-# Changing a graph -----------------------------------------------------------------------------------------------------
+# Changing a graph -------------------------------------------------------------------------------------------
 
 
 class AlreadyStarted(GraphError, RuntimeError):
@@ -197,7 +199,7 @@ class IllegalTransition(GraphError, RuntimeError):
         super().__init__(f"cannot {event} {title(task)}, which is {task.state}: {rule}")
 
 
-# Running a graph ------------------------------------------------------------------------------------------------------
+# Running a graph --------------------------------------------------------------------------------------------
 
 
 class AlreadyRunning(GraphError, RuntimeError):
@@ -242,7 +244,9 @@ class NoCurrentTask(GraphError, RuntimeError):
     """What is known only inside of a task is asked for outside of one."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name}() was called outside of a task: it works in the body of a task that a graph runs")
+        super().__init__(
+            f"{name}() was called outside of a task: it works in the body of a task that a graph runs"
+        )
 
 
 class WaitsForItself(GraphError, RuntimeError):
@@ -256,15 +260,16 @@ class WaitsForItself(GraphError, RuntimeError):
 class GraphStalled(GraphError, RuntimeError):
     """A run has come to a standstill: tasks are left that can never start or end.
 
-    `cycle` lists tasks each of which waits for the one before it, and the first for the last; it is empty if there is no cycle.
-    `unmet` maps every stuck task to what it still waits for.
-    """
+    `cycle` lists tasks each of which waits for the one before it, and the first for the last; it is empty if
+    there is no cycle. `unmet` maps every stuck task to what it still waits for."""
 
     def __init__(self, cycle: Sequence[Task[Any]], unmet: dict[Task[Any], str]) -> None:
         self.cycle, self.unmet = tuple(cycle), unmet
         lines = [f"the graph is stuck: {len(unmet)} {'task' if len(unmet) == 1 else 'tasks'} can never end"]
         if cycle:
-            lines.append("these wait for each other: " + " -> ".join(title(task) for task in [*cycle, cycle[0]]))
+            lines.append(
+                "these wait for each other: " + " -> ".join(title(task) for task in [*cycle, cycle[0]])
+            )
         lines += [f"{title(task)} waits for {what}" for task, what in list(unmet.items())[:20]]
         if len(unmet) > 20:  # noqa: PLR2004 - as many as a reader takes in; all of them are in `unmet`
             lines.append(f"... and {len(unmet) - 20} more")
@@ -274,8 +279,8 @@ class GraphStalled(GraphError, RuntimeError):
 class GraphFailed(ExceptionGroup[Exception]):
     """The failures of a run that nobody handled, raised together at its end.
 
-    Its members are the tasks' own exceptions, each with a note that names its task. `report` is the `Report` of the run.
-    """
+    Its members are the tasks' own exceptions, each with a note that names its task. `report` is the `Report`
+    of the run."""
 
     report: Any = None
 
@@ -285,7 +290,7 @@ class GraphFailed(ExceptionGroup[Exception]):
         return group
 
 
-# The outcome of a task ------------------------------------------------------------------------------------------------
+# The outcome of a task --------------------------------------------------------------------------------------
 
 
 class TaskFailed(GraphError):
@@ -350,10 +355,11 @@ class WouldBlock(GraphError):
 
 
 def still_open(task: Task[Any]) -> Exception:
-    """Return the error of asking for a result too early: `trio.WouldBlock`, or its twin where trio is not in the program.
+    """Return the error of asking for a result too early: `trio.WouldBlock`, or its twin where trio is not in
+    the program.
 
-    Whoever can write `except trio.WouldBlock` has imported trio, so looking is enough and nothing is imported here.
-    """
+    Whoever can write `except trio.WouldBlock` has imported trio, so looking is enough and nothing is imported
+    here."""
     trio = sys.modules.get("trio")
     error: type[Exception] = WouldBlock if trio is None else trio.WouldBlock
     return error(f"{title(task)} is {task.state}: wait for it with 'await task.result()'")

@@ -24,23 +24,29 @@ DEFAULT_LIMIT = 10
 
 def _check_limit(limit: object) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise BadValue("the limit of a worker group", limit, "it must be a whole number: how many tasks run at a time, 0 to pause")
+        raise BadValue(
+            "the limit of a worker group",
+            limit,
+            "it must be a whole number: how many tasks run at a time, 0 to pause",
+        )
     return limit
 
 
-@attrs.define(eq=False, weakref_slot=False, repr=False, on_setattr=attrs.setters.NO_OP)  # counts change with every task
+@attrs.define(
+    eq=False, weakref_slot=False, repr=False, on_setattr=attrs.setters.NO_OP
+)  # counts change with every task
 class WorkerGroup:
     """A bounded group of worker loops: at most `limit` of its tasks execute at a time.
 
         TaskGraph(worker_loops={"http": WorkerGroup(10, context=open_client), "default": 4})
 
     - `limit`: a whole number; 0 holds the group's tasks until it is resized.
-    - `context`: a callable without arguments that gives an async context manager. It is entered once per worker loop, before its
-      first task, and left at the end of the run; `worker_context()` gives its value to the tasks of that loop.
+    - `context`: a callable without arguments that gives an async context manager. It is entered once per
+      worker loop, before its first task, and left at the end of the run; `worker_context()` gives its value
+      to the tasks of that loop.
 
-    A graph makes its own groups from what it is given, so one description may serve many graphs. The live ones are in
-    `graph.groups`. Raises `BadValue` or `BadType`.
-    """
+    A graph makes its own groups from what it is given, so one description may serve many graphs. The live
+    ones are in `graph.groups`. Raises `BadValue` or `BadType`."""
 
     limit: int = attrs.field(converter=_check_limit)
     context: Callable[[], AbstractAsyncContextManager[Any]] | None = attrs.field(default=None, kw_only=True)
@@ -51,10 +57,12 @@ class WorkerGroup:
     running: int = attrs.field(default=0, init=False)
     # Tasks that gave their place back to wait for another one (SUSPENDED).
     suspended: int = attrs.field(default=0, init=False)
-    # READY tasks in the order in which they are taken, among entries of such as are no longer READY (`_stale`, each once).
+    # READY tasks in the order in which they are taken, among entries of such as are no longer READY
+    # (`_stale`, each once).
     _queue: deque[Task[Any]] | RankedQueue = attrs.field(factory=deque, init=False)
     _stale: set[Task[Any]] = attrs.field(factory=set, init=False)
-    # SUSPENDED tasks that want a place to go on. They come before all READY ones; empty while a place is free.
+    # SUSPENDED tasks that want a place to go on. They come before all READY ones; empty while a place is
+    # free.
     _returning: deque[Task[Any]] = attrs.field(factory=deque, init=False)
     # Rung, once, when there may be something to take; the driver sets it again when it has looked.
     bell: Callable[[WorkerGroup], None] | None = attrs.field(default=None, init=False)
@@ -82,7 +90,9 @@ class WorkerGroup:
         return max(0, self.limit - self.running)
 
     def resize(self, limit: int) -> None:
-        """Change the limit, at any time: more tasks start at once; fewer let those that run end. 0 pauses the group."""
+        """Change the limit, at any time: more tasks start at once; fewer let those that run end. 0 pauses the
+        group.
+        """
         limit = _check_limit(limit)
         if self.graph is None:
             self.limit = limit
@@ -90,7 +100,9 @@ class WorkerGroup:
             self.graph.resize(self, limit)
 
     def rank(self) -> None:
-        """Keep the queue by priority and key from now on; until a task has one, first come first served needs only a deque."""
+        """Keep the queue by priority and key from now on; until a task has one, first come first served needs
+        only a deque.
+        """
         if not isinstance(self._queue, RankedQueue):
             self._queue = RankedQueue(self._queue)
 
@@ -101,7 +113,9 @@ class WorkerGroup:
             self._stale.remove(task)
 
     def withdraw(self, task: Task[Any]) -> None:
-        """Note that a task in the queue is no longer READY. Its entry goes when it comes up, or when most entries are such."""
+        """Note that a task in the queue is no longer READY. Its entry goes when it comes up, or when most
+        entries are such.
+        """
         self._stale.add(task)
         if len(self._stale) > len(self._queue) // 2:
             ready = [entry for entry in self._queue if entry not in self._stale]
@@ -130,9 +144,8 @@ class WorkerGroup:
 class RankedQueue:
     """READY tasks by rank: higher priority first, then round robin over keys, then first come first served.
 
-    It has as much of a deque's interface as a group needs. Every operation but `remove` takes constant time in the number of tasks
-    and of keys, and logarithmic time in the number of different priorities.
-    """
+    It has as much of a deque's interface as a group needs. Every operation but `remove` takes constant time
+    in the number of tasks and of keys, and logarithmic time in the number of different priorities."""
 
     __slots__ = ("_lanes", "_priorities", "_size")
 

@@ -49,7 +49,9 @@ class Statistics:
 
 def statistics(graph: Lifecycle) -> Statistics:
     """Return the figures of a graph, from what it keeps count of."""
-    groups = {name: GroupStatistics(g.limit, g.running, g.suspended, g.ready) for name, g in graph.groups.items()}
+    groups = {
+        name: GroupStatistics(g.limit, g.running, g.suspended, g.ready) for name, g in graph.groups.items()
+    }
     states = {
         WAITING: len(graph._tasks) - 1 - graph.active - sum(graph._ended.values()),
         READY: sum(group.ready for group in groups.values()),
@@ -72,7 +74,9 @@ def why(graph: Lifecycle, task: Task[Any]) -> str:
             return f"{title(task)} is ready, but nothing runs its graph"
         if group.free:
             return f"{title(task)} is ready and about to start in group {shown(group.name)}"
-        holders = [other for other in graph._tasks.values() if other.state is RUNNING and other.group is group]
+        holders = [
+            other for other in graph._tasks.values() if other.state is RUNNING and other.group is group
+        ]
         return f"{title(task)} is ready, but its group {shown(group.name)} is full (limit {group.limit}): {titles(holders)}"
     if state is RUNNING:
         return f"{title(task)} is running"

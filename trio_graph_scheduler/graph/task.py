@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -54,21 +53,44 @@ class TaskState(enum.Enum):
         return self in END_STATES
 
 
-WAITING, READY, RUNNING, SUSPENDED = TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.SUSPENDED
-SUCCEEDED, FAILED, CANCELLED, SKIPPED = TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED
+WAITING, READY, RUNNING, SUSPENDED = (
+    TaskState.WAITING,
+    TaskState.READY,
+    TaskState.RUNNING,
+    TaskState.SUSPENDED,
+)
+SUCCEEDED, FAILED, CANCELLED, SKIPPED = (
+    TaskState.SUCCEEDED,
+    TaskState.FAILED,
+    TaskState.CANCELLED,
+    TaskState.SKIPPED,
+)
 END_STATES = frozenset({SUCCEEDED, FAILED, CANCELLED, SKIPPED})
 
 CURRENT_TASK: ContextVar[Task[Any] | None] = ContextVar("trio_graph_scheduler.current_task", default=None)
 """The task whose body runs in this context: what it adds to its own graph is its child."""
 
 
+@attrs.frozen
+class Label:
+    """What distinguishes a task from others of its type; see `TaskGraph.add`."""
+
+    name: str | None = None
+    priority: float = 0
+    key: Any = None
+    dedupe: Any = None
+
+
+NO_LABEL = Label()
+
+
 @attrs.define(eq=False, repr=False, weakref_slot=False)
 class Task(Generic[T]):
-    """A unit of work in a graph, made by `graph.add(...)`. It is only read, awaited and cancelled; the graph changes it.
+    """A unit of work in a graph, made by `graph.add(...)`. It is only read, awaited and cancelled; the graph
+    changes it.
 
-    Awaited in the body of another task of the graph it takes that task's place away until it goes on, so nested waits cannot
-    deadlock a group.
-    """
+    Awaited in the body of another task of the graph it takes that task's place away until it goes on, so
+    nested waits cannot deadlock a group."""
 
     uid: int
     type: TaskType[..., Any]
@@ -76,25 +98,25 @@ class Task(Generic[T]):
     parent: Task[Any] | None
     state: TaskState
 
-    # What its driver needs: the positional arguments, or an object that gives them where more is to be said; a copy of the context
-    # of whoever added it, which may keep much alive and so is None once it has ended.
+    # What its driver needs: the positional arguments, or an object that gives them where more is to be said;
+    # a copy of the context of whoever added it, which may keep much alive and so is None once it has ended.
     arguments: tuple[Any, ...] | Arguments | ComputedArguments
     context: Context | None
 
     # What it waits for, in the order declared and each once: a Task here means that it must succeed.
     _inputs: tuple[Task[Any] | Condition, ...]
-    # How many of `_inputs` have not come true. A WAITING task has some, a READY one none; after that it is history.
+    # How many of `_inputs` have not come true. A WAITING task has some, a READY one none; after that it is
+    # history.
     _missing: int = 0
 
-    _name: str | None = None
-    priority: float = 0
-    key: Any = None
-    _dedupe: Any = None
+    # What `add` was told about this task in particular; most have none.
+    label: Label = NO_LABEL
 
     # How many tasks of its subtree, itself included, have not ended. At zero it is settled, once and for all.
     _unsettled: int = 1
-    # Who is told when it ends: tasks that need its success, conditions on it, callbacks of a driver. None while nobody is.
-    _dependents: list[Task[Any] | Condition | Callable[[Task[Any]], object]] | None = None
+    # Who is told when it ends: tasks that need its success, and conditions on it. None
+    # while nobody is.
+    _dependents: list[Task[Any] | Condition] | None = None
     _children: list[Task[Any]] | None = None
     # FAILED: the exception. SKIPPED: the input that failed it. CANCELLED: the reason given.
     # While it runs: the TaskFailed that it declared itself failed with, if it has.
@@ -102,7 +124,9 @@ class Task(Generic[T]):
     # Once it is being cancelled: the reason, or True. It then holds for all that it adds.
     _cancelled: str | bool = False
     handled: bool = False
-    """Whether someone took note of its failure: a condition on its end or failure, or who asked for its result."""
+    """Whether someone took note of its failure: a condition on its end or failure, or who asked for its
+    result.
+    """
     execution: Any = None
     """For its driver: the handle on its body, while it runs."""
 
@@ -114,7 +138,17 @@ class Task(Generic[T]):
     @property
     def name(self) -> str:
         """The name it was added with, else that of its type. Names need not be unique."""
-        return self._name or self.type.name
+        return self.label.name or self.type.name
+
+    @property
+    def priority(self) -> float:
+        """Higher ones are taken first within the group."""
+        return self.label.priority
+
+    @property
+    def key(self) -> Any:
+        """Within a priority, keys are served in turn."""
+        return self.label.key
 
     @property
     def children(self) -> tuple[Task[Any], ...]:
@@ -123,7 +157,9 @@ class Task(Generic[T]):
 
     @property
     def path(self) -> tuple[Task[Any], ...]:
-        """The tasks from the one that was added from outside down to this one, each the child of the one before."""
+        """The tasks from the one that was added from outside down to this one, each the child of the one
+        before.
+        """
         line: list[Task[Any]] = []
         task: Task[Any] | None = self
         while task is not None and task.parent is not None:
@@ -133,7 +169,9 @@ class Task(Generic[T]):
 
     @property
     def predecessors(self) -> tuple[Task[Any], ...]:
-        """The tasks that its start depends on, each once, in the order declared: arguments, `after=`, then connected ones."""
+        """The tasks that its start depends on, each once, in the order declared: arguments, `after=`, then
+        connected ones.
+        """
         found: dict[Task[Any], None] = {}
         for item in self._inputs:
             found.update(dict.fromkeys((item,) if isinstance(item, Task) else item.tasks))
@@ -156,7 +194,9 @@ class Task(Generic[T]):
 
     @property
     def reason(self) -> str | None:
-        """Why it was skipped or cancelled, or how it declared itself failed; None for all others, and where none was given."""
+        """Why it was skipped or cancelled, or how it declared itself failed; None for all others, and where
+        none was given.
+        """
         outcome = self._outcome
         if isinstance(outcome, TaskFailed):
             return outcome.reason
@@ -169,25 +209,26 @@ class Task(Generic[T]):
     async def wait(self) -> None:
         """Wait until it has ended, in whatever way.
 
-        Always checkpoints. In the body of another task of the graph the place of that task is free meanwhile; it goes on ahead of
-        newcomers. Cancelling the wait harms nothing; it too takes the place back first, unless the whole task is cancelled.
+        Always checkpoints. In the body of another task of the graph the place of that task is free meanwhile;
+        it goes on ahead of newcomers. Cancelling the wait harms nothing; it too takes the place back first,
+        unless the whole task is cancelled.
 
-        Raises `NotRunning` if it is open and nothing runs its graph, `WaitsForItself` in its own body, and `GraphStalled` when the
-        graph has come to a standstill in which it can never end.
-        """
+        Raises `NotRunning` if it is open and nothing runs its graph, `WaitsForItself` in its own body, and
+        `GraphStalled` when the graph has come to a standstill in which it can never end."""
         await self.graph.driver.wait(self)
 
     async def result(self) -> T:
-        """Wait until it has ended and return its value, or raise as `result_nowait` does. Checkpoints as `wait` does."""
+        """Wait until it has ended and return its value, or raise as `result_nowait` does. Checkpoints as
+        `wait` does.
+        """
         await self.wait()
         return self.result_nowait()
 
     def result_nowait(self) -> T:
         """Return its value.
 
-        Raises its exception if it failed (which counts as handled then), `TaskCancelled` or `TaskSkipped` if it has none, and
-        `trio.WouldBlock` while it is open.
-        """
+        Raises its exception if it failed (which counts as handled then), `TaskCancelled` or `TaskSkipped` if
+        it has none, and `trio.WouldBlock` while it is open."""
         if self.state is SUCCEEDED:
             return cast("T", self.graph.results[self.uid])
         if self.state is FAILED:
@@ -200,17 +241,19 @@ class Task(Generic[T]):
         raise still_open(self)
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel it and everything that it spawned or still spawns; what has ended stays as it is. Idempotent.
+        """Cancel it and everything that it spawned or still spawns; what has ended stays as it is.
+        Idempotent.
 
-        Those that have not started are CANCELLED at once, those that run as soon as their bodies have cleaned up.
-        """
+        Those that have not started are CANCELLED at once, those that run as soon as their bodies have cleaned
+        up."""
         self.graph.cancel_subtree(self, reason)
 
     def fail(self, reason: str) -> None:
-        """Declare it failed without raising: when its body returns, it is FAILED with a `TaskFailed` of this reason.
+        """Declare it failed without raising: when its body returns, it is FAILED with a `TaskFailed` of this
+        reason.
 
-        For the body itself: `current_task().fail("no such page")`. Raises `IllegalTransition` unless it is running.
-        """
+        For the body itself: `current_task().fail("no such page")`. Raises `IllegalTransition` unless it is
+        running."""
         self.graph.declare_failed(self, TaskFailed(reason))
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -14,7 +15,7 @@ from .conditions import Condition
 from .errors import BadType, BadValue, DuplicateType, UnknownGroup, UnknownTask, UnknownType
 from .groups import DEFAULT, DEFAULT_LIMIT, WorkerGroup
 from .results import ResultStore
-from .task import CANCELLED, CURRENT_TASK, READY, SUCCEEDED, WAITING, Task, TaskState
+from .task import CANCELLED, CURRENT_TASK, READY, SUCCEEDED, WAITING, Label, Task, TaskState
 from .task_type import TaskType
 from .wiring import After, Input, Wiring, as_inputs
 
@@ -23,7 +24,8 @@ ON_FAILURE = ("continue", "cancel")
 
 
 class TaskGraph(Wiring):
-    """Tasks, what each waits for, and what came out: a plain synchronous structure that knows nothing of trio.
+    """Tasks, what each waits for, and what came out: a plain synchronous structure that knows nothing of
+    trio.
 
         graph = TaskGraph(worker_loops={"default": 4, "http": 10}, worker_assignments={"fetch": "http"})
         page = graph.add(fetch, "https://example.org")
@@ -31,8 +33,10 @@ class TaskGraph(Wiring):
         await execute_graph(graph)
         words.result_nowait()
 
-    - `task_functions`: name -> function or `TaskType`, or an iterable of TaskTypes: what `add` and `create_task` know by name.
-    - `worker_loops`: group name -> limit or `WorkerGroup`. There always is a group `"default"`, with a limit of 10 if not given.
+    - `task_functions`: name -> function or `TaskType`, or an iterable of TaskTypes: what `add` and
+      `create_task` know by name.
+    - `worker_loops`: group name -> limit or `WorkerGroup`. There always is a group `"default"`, with a limit
+      of 10 if not given.
     - `worker_assignments`: name of a function or type -> group name, for types that name no group themselves.
     - `on_failure`: `"continue"`, or `"cancel"` to cancel the graph at the first failure that nobody handles.
     - `results`: the `ResultStore`, by default a dict.
@@ -59,7 +63,8 @@ class TaskGraph(Wiring):
         unknown = [group for group in self._assignments.values() if group not in self.groups]
         if unknown:
             raise UnknownGroup(unknown, self.groups, "worker_assignments name groups of worker_loops")
-        # The registry: what can be looked up by name. `_kinds` adds what has been used: functions and variations, by themselves.
+        # The registry: what can be looked up by name. `_kinds` adds what has been used: functions and
+        # variations, by themselves.
         self._registry: dict[str, TaskType[..., Any]] = {}
         self._kinds: dict[object, tuple[TaskType[..., Any], WorkerGroup]] = {}
         for kind in _as_types(task_functions):
@@ -75,17 +80,20 @@ class TaskGraph(Wiring):
             context=None,
             inputs=(),
         )
-        """The parent of what is added from outside of a task. It has SUCCEEDED, with None, and is not counted as a task."""
+        """The parent of what is added from outside of a task. It has SUCCEEDED, with None, and is not counted
+        as a task.
+        """
         self._tasks[0] = self.root
         self.results[0] = None
 
-    # Adding ------------------------------------------------------------------------------------------------------------
+    # Adding -------------------------------------------------------------------------------------------------
 
     def register(self, kind: TaskType[..., Any]) -> None:
-        """Make a type known by its name. Using a TaskType in `add` does so too. Raises `DuplicateType` or `UnknownGroup`."""
-        self._assign(kind)
-        if self._registry.setdefault(kind.name, kind.origin) is not kind.origin:
-            raise DuplicateType(kind.name)
+        """Make a type known by its name. Using a TaskType in `add` does so too.
+
+        Raises `DuplicateType` or `UnknownGroup`.
+        """
+        self._remember(kind, *self._kind(kind))
 
     @overload
     def add(
@@ -130,31 +138,36 @@ class TaskGraph(Wiring):
         key: object = None,
         dedupe: object = None,
     ) -> Task[Any]:
-        """Add a task and return it. Synchronous, at any time: before a run, and while it runs from inside of tasks and outside.
+        """Add a task and return it. Synchronous, at any time: before a run, and while it runs from inside of
+        tasks and outside.
 
-        - `kind`: a function, a `TaskType`, or the name of a registered one; in a `functools.partial` with some of its arguments.
-        - `args`: its arguments. A Task among them, or in a list, tuple, set, mapping or partial there, must succeed first; its result
-          takes its place. A container that holds Tasks is copied now, all other values are shared.
+        - `kind`: a function, a `TaskType`, or the name of a registered one; in a `functools.partial` with
+          some of its arguments.
+        - `args`: its arguments. A Task among them, or in a list, tuple, set, mapping or partial there, must
+          succeed first; its result takes its place. A container that holds Tasks is copied now, all other
+          values are shared.
         - `after`: more to wait for: a Task (which must succeed), a condition, or an iterable of them.
         - `name`: a name for this task, by default that of its type.
         - `priority`: higher ones are taken first within the group; 0 by default.
         - `key`: within a priority, keys are served in turn.
-        - `dedupe`: if the graph has a task of the same kind and of the same value here, that one is returned and nothing is added.
+        - `dedupe`: if the graph has a task of the same kind and of the same value here, that one is returned
+          and nothing is added.
 
-        Added in the body of a task of this graph it is that task's child, and does not block it. Its own body will run in a copy of the
-        context of this call.
+        Added in the body of a task of this graph it is that task's child, and does not block it. Its own body
+        will run in a copy of the context of this call.
 
-        Raises `UnknownType`, `UnknownGroup`, `DuplicateType`, `ForeignTask`, `BadType`, `BadValue`, or `WrongThread` while the graph
-        runs in another thread, before anything has changed.
-        """
+        Raises `UnknownType`, `UnknownGroup`, `DuplicateType`, `ForeignTask`, `BadType`, `BadValue`, or
+        `WrongThread` while the graph runs in another thread, before anything has changed."""
         if self._thread is not None:
             self._check_thread("add")
         arguments: tuple[Any, ...] | Arguments = args
+        unknown = None
         try:
             task_type, group = self._kinds[kind]
         except (KeyError, TypeError):
             kind, args, keywords = _without_partial(kind, args)
             task_type, group = self._kind(kind)
+            unknown = kind
             arguments = packed(args, keywords)
         else:
             for value in args:
@@ -171,21 +184,26 @@ class TaskGraph(Wiring):
             _check_labels(name, priority, key, dedupe)
             if dedupe is not None and (task_type.origin, dedupe) in self._deduped:
                 return self._deduped[task_type.origin, dedupe]
+        if unknown is not None:
+            self._remember(unknown, task_type, group)
         parent = CURRENT_TASK.get()
         if parent is None or parent.group.graph is not self:
             parent = self.root
-        task: Task[Any] = Task(self._next_uid, task_type, group, parent, WAITING, arguments, copy_context(), inputs)
+        task: Task[Any] = Task(
+            self._next_uid, task_type, group, parent, WAITING, arguments, copy_context(), inputs
+        )
         if labelled:
-            self._label(task, name, priority, key, dedupe)
+            self._label(task, Label(name, priority or 0, key, dedupe))
         self._insert(task)
         return task
 
-    async def create_task(self, name: str, arguments: tuple[Iterable[Any], Mapping[str, Any]] | None, predecessor_uid: int) -> int:
+    async def create_task(
+        self, name: str, arguments: tuple[Iterable[Any], Mapping[str, Any]] | None, predecessor_uid: int
+    ) -> int:
         """Add a task of a registered type that is ready at once, and return its uid.
 
-        `arguments` is `(args, kwargs)`, or None for none. The predecessor only records who scheduled it. Checkpoints while the graph
-        runs. Raises `UnknownType`, `UnknownTask` and what `add` does.
-        """
+        `arguments` is `(args, kwargs)`, or None for none. The predecessor only records who scheduled it.
+        Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask` and what `add` does."""
         return await wait_tasks.create_task(self, name, arguments, predecessor_uid)
 
     async def create_wait_task(
@@ -197,23 +215,25 @@ class TaskGraph(Wiring):
     ) -> int:
         """Add a task of a registered type that waits for others, and return its uid.
 
-        - `arguments`: `(args, kwargs)`; or None: the function gets the list of predecessor Tasks; or a function of that list, sync or
-          async, that gives `(args, kwargs)` when they are ready. If it raises, the task fails.
-        - `mode`: True: run when all are done; False: when all succeeded; `'SUCCESS__ALL'`, `'COMPLETE__ALL'`, `'SUCCESS__n'`,
-          `'COMPLETE__n'`: when all or n have succeeded or are done.
+        - `arguments`: `(args, kwargs)`; or None: the function gets the list of predecessor Tasks; or a
+          function of that list, sync or async, that gives `(args, kwargs)` when they are ready. If it raises,
+          the task fails.
+        - `mode`: True: run when all are done; False: when all succeeded; `'SUCCESS__ALL'`, `'COMPLETE__ALL'`,
+          `'SUCCESS__n'`, `'COMPLETE__n'`: when all or n have succeeded or are done.
 
         Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask`, `BadValue` and what `add` does.
         """
         return await wait_tasks.create_wait_task(self, name, arguments, predecessor_uids, mode)
 
     def create_wait_link(self, predecessor_uid: int, uid: int) -> None:
-        """Let a task wait for one more: a wait task in its own mode, which lists it as a predecessor; others for its success.
+        """Let a task wait for one more: a wait task in its own mode, which lists it as a predecessor; others
+        for its success.
 
         Raises as `connect` does, and `UnknownTask`.
         """
         wait_tasks.create_wait_link(self, predecessor_uid, uid)
 
-    # Cancelling and looking --------------------------------------------------------------------------------------------
+    # Cancelling and looking ---------------------------------------------------------------------------------
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancel every task, and while a run goes on also those that are still added to it. Idempotent."""
@@ -250,9 +270,8 @@ class TaskGraph(Wiring):
     ) -> tuple[Task[Any], ...]:
         """Return the tasks that match all that is given, in the order they were added. Looks at every task.
 
-        A type is named by its name, or is a TaskType (its variations included) or a function. Raises `UnknownGroup`, and `ValueError` for
-        what names no state.
-        """
+        A type is named by its name, or is a TaskType (its variations included) or a function. Raises
+        `UnknownGroup`, and `ValueError` for what names no state."""
         found: Iterable[Task[Any]] = (task for task in self._tasks.values() if task is not self.root)
         if state is not None:
             wanted = TaskState(state)
@@ -271,52 +290,59 @@ class TaskGraph(Wiring):
         return inspection.statistics(self)
 
     def why(self, task: Task[Any]) -> str:
-        """Return in words why a task is not running: what it waits for, the group that is full and who fills it, or how it ended."""
+        """Return in words why a task is not running: what it waits for, the group that is full and who fills
+        it, or how it ended.
+        """
         self._checked((task,))
         return inspection.why(self, task)
 
     def find_cycle(self) -> tuple[Task[Any], ...]:
-        """Return tasks of which each waits for the one before it, and the first for the last; empty if there is no cycle of waits.
+        """Return tasks of which each waits for the one before it, and the first for the last; empty if there
+        is no cycle of waits.
 
         Takes time linear in the tasks that are open and their edges.
         """
         return cycles.find_cycle(self)
 
     def check(self) -> None:
-        """Verify all that the graph keeps count of by counting it anew; raises `AssertionError`. For tests: it looks at everything."""
+        """Verify all that the graph keeps count of by counting it anew; raises `AssertionError`. For tests:
+        it looks at everything.
+        """
         checking.check(self)
 
-    # The parts of it ---------------------------------------------------------------------------------------------------
+    # The parts of it ----------------------------------------------------------------------------------------
 
     def _kind(self, kind: object) -> tuple[TaskType[..., Any], WorkerGroup]:
-        """Return the type and group of whatever names a kind of task; it is found at once the next time."""
+        """Return the type and group of whatever names a kind of task. Changes nothing."""
         if isinstance(kind, str):
             if kind not in self._registry:
-                fix = "only registered types have names: TaskGraph({'name': function}), or use the function itself"
+                fix = "only registered types have names: TaskGraph({'name': function}), or use the function"
                 raise UnknownType([kind], self._registry, fix)
-            return self._kinds.setdefault(kind, self._kind(self._registry[kind]))
-        if isinstance(kind, TaskType):
-            self.register(kind)
+            task_type = self._registry[kind]
+        elif isinstance(kind, TaskType):
+            if self._registry.get(kind.name, kind.origin) is not kind.origin:
+                raise DuplicateType(kind.name)
             task_type = kind
         elif callable(kind):
             task_type = TaskType(kind)
         else:
-            raise BadType("the kind of a task", kind, "it must be a function, a TaskType, or the name of a registered one")
-        found = task_type, self._assign(task_type)
-        try:
-            return self._kinds.setdefault(kind, found)
-        except TypeError:  # a callable that cannot be hashed is a kind of its own every time
-            return found
+            rule = "it must be a function, a TaskType, or the name of a registered one"
+            raise BadType("the kind of a task", kind, rule)
+        return task_type, self.group(task_type.group or self._assignments.get(task_type.name, DEFAULT))
 
-    def _assign(self, task_type: TaskType[..., Any]) -> WorkerGroup:
-        return self.group(task_type.group or self._assignments.get(task_type.name, DEFAULT))
+    def _remember(self, kind: object, task_type: TaskType[..., Any], group: WorkerGroup) -> None:
+        """Know a kind of task the next time, and a type by its name."""
+        if isinstance(kind, TaskType):
+            self._registry.setdefault(kind.name, kind.origin)
+        with suppress(TypeError):  # a callable that cannot be hashed is a kind of its own every time
+            self._kinds[kind] = task_type, group
 
-    def _label(self, task: Task[Any], name: str | None, priority: float | None, key: object, dedupe: object) -> None:
-        task._name, task.priority, task.key, task._dedupe = name, priority or 0, key, dedupe
-        if task.priority or key is not None:
+    def _label(self, task: Task[Any], label: Label) -> None:
+        task.label = label
+        if label.priority or label.key is not None:
             task.group.rank()
-        if dedupe is not None:
-            self._deduped[task.type.origin, dedupe] = task
+        if label.dedupe is not None:
+            self._deduped[task.type.origin, label.dedupe] = task
 
     def insert(
         self,
@@ -326,7 +352,9 @@ class TaskGraph(Wiring):
         after: Condition | None = None,
         parent: Task[Any] | None = None,
     ) -> Task[Any]:
-        """Add a task of a registered type whose arguments are packed already, and perhaps with a parent other than the caller."""
+        """Add a task of a registered type whose arguments are packed already, and perhaps with a parent other
+        than the caller.
+        """
         self._check_thread("add")
         task_type, group = self._kind(kind)
         needed = () if isinstance(arguments, tuple) else arguments.results_of
@@ -335,7 +363,14 @@ class TaskGraph(Wiring):
         if scheduler is None or scheduler.group.graph is not self:
             scheduler = self.root
         task: Task[Any] = Task(
-            self._next_uid, task_type, group, scheduler, WAITING, arguments, copy_context(), self._checked(inputs)
+            self._next_uid,
+            task_type,
+            group,
+            scheduler,
+            WAITING,
+            arguments,
+            copy_context(),
+            self._checked(inputs),
         )
         self._insert(task)
         return task
@@ -345,7 +380,9 @@ class TaskGraph(Wiring):
         self._tasks[task.uid] = task
         self._next_uid += 1
         parent = task.parent
-        while not parent._unsettled:  # what left-overs of a settled task add belongs to the first of its ancestors that is not
+        while (
+            not parent._unsettled
+        ):  # what left-overs of a settled task add belongs to the first of its ancestors that is not
             parent = task.parent = parent.parent
         parent._unsettled += 1
         if parent._children is None:
@@ -377,7 +414,9 @@ class TaskGraph(Wiring):
             self._announce()
 
 
-def _as_types(given: Mapping[str, Callable[..., Any]] | Iterable[TaskType[..., Any]] | None) -> Iterator[TaskType[..., Any]]:
+def _as_types(
+    given: Mapping[str, Callable[..., Any]] | Iterable[TaskType[..., Any]] | None,
+) -> Iterator[TaskType[..., Any]]:
     if given is None:
         return
     if isinstance(given, Mapping):
@@ -413,7 +452,9 @@ def _check_labels(name: object, priority: object, key: object, dedupe: object) -
         try:
             hash(value)
         except TypeError:
-            raise BadType(option, value, "it must be hashable, such as a string, a number or a tuple of them") from None
+            raise BadType(
+                option, value, "it must be hashable, such as a string, a number or a tuple of them"
+            ) from None
 
 
 def _is_kind(task_type: TaskType[..., Any], kind: TaskType[..., Any] | Callable[..., Any] | str) -> bool:

@@ -26,12 +26,15 @@ class TaskType(Generic[P, R]):
         graph.add(fetch.but(group="slow"), other_url)
 
     - `function`: what a task of this kind calls; the TaskType itself can be called like it.
-    - `name`: its stable identifier, by default the function's name. Registered names are unique within a graph.
-    - `group`: the worker group it runs in. Where it is None, the graph's `worker_assignments` decide, and else it is `"default"`.
-    - `executor`: `"async"` calls the function on trio's thread, awaiting it if it is async; `"thread"` calls it in a worker thread.
-      By default async functions get `"async"`, plain ones `"thread"`.
-    - `abandon_after`: for threads, how many seconds after a cancellation the run waits for the thread before it goes on without it
-      (the thread itself cannot be stopped); None, the default, waits as long as it takes.
+    - `name`: its stable identifier, by default the function's name. Registered names are unique within a
+      graph.
+    - `group`: the worker group it runs in. Where it is None, the graph's `worker_assignments` decide, and
+      else it is `"default"`.
+    - `executor`: `"async"` calls the function on trio's thread, awaiting it if it is async; `"thread"` calls
+      it in a worker thread. By default async functions get `"async"`, plain ones `"thread"`.
+    - `abandon_after`: for threads, how many seconds after a cancellation the run waits for the thread before
+      it goes on without it (the thread itself cannot be stopped); None, the default, waits as long as it
+      takes.
 
     Raises `BadType` or `BadValue` where one of these cannot be, such as an async function for a thread.
     """
@@ -53,21 +56,31 @@ class TaskType(Generic[P, R]):
 
     def __attrs_post_init__(self) -> None:
         if not callable(self.function):
-            raise BadType("the function of a task type", self.function, "it must be callable: TaskType(function, name=...)")
+            raise BadType(
+                "the function of a task type",
+                self.function,
+                "it must be callable: TaskType(function, name=...)",
+            )
         if not isinstance(self.name, str) or not self.name:
             raise BadType("the name of a task type", self.name, "it must be a string that is not empty")
         if self.group is not None and not isinstance(self.group, str):
             raise BadType("the group of a task type", self.group, "it must be the name of a worker group")
         if self.executor not in EXECUTORS:
-            raise BadValue("the executor of a task type", self.executor, f"it must be one of {', '.join(EXECUTORS)}")
+            raise BadValue(
+                "the executor of a task type", self.executor, f"it must be one of {', '.join(EXECUTORS)}"
+            )
         if self.executor == "thread" and _is_async(self.function):
             rule = 'threads run plain functions; leave executor= out, or write executor="async"'
             raise BadType(f"the function of {self.name!r}", self.function, rule)
         if self.abandon_after is not None:
             if self.executor != "thread":
-                raise BadValue("abandon_after", self.abandon_after, 'it is for threads only: executor="thread"')
+                raise BadValue(
+                    "abandon_after", self.abandon_after, 'it is for threads only: executor="thread"'
+                )
             if not isinstance(self.abandon_after, int | float) or not 0 <= self.abandon_after < math.inf:
-                raise BadValue("abandon_after", self.abandon_after, "it must be a number of seconds, 0 or more, or None")
+                raise BadValue(
+                    "abandon_after", self.abandon_after, "it must be a number of seconds, 0 or more, or None"
+                )
 
     @property
     def origin(self) -> TaskType[P, R]:
@@ -81,8 +94,8 @@ class TaskType(Generic[P, R]):
     def but(self, **changes: Any) -> TaskType[P, R]:
         """Return a variation: this type with some policies changed, for a call or a few.
 
-        It keeps its name, and counts as the same kind for `dedupe=`; a variation with a name of its own is a type of its own.
-        """
+        It keeps its name, and counts as the same kind for `dedupe=`; a variation with a name of its own is a
+        type of its own."""
         unknown = changes.keys() - {"name", "group", "executor", "abandon_after"}
         if unknown:
             rule = "a variation may change name, group, executor and abandon_after"
@@ -91,7 +104,11 @@ class TaskType(Generic[P, R]):
 
 
 def task_type(
-    *, name: str | None = None, group: str | None = None, executor: str | None = None, abandon_after: float | None = None
+    *,
+    name: str | None = None,
+    group: str | None = None,
+    executor: str | None = None,
+    abandon_after: float | None = None,
 ) -> Callable[[Callable[P, R]], TaskType[P, R]]:
     """Make a function a `TaskType`, as a decorator with the options of one.
 
@@ -114,4 +131,6 @@ def name_of(function: object) -> str:
 
 
 def _is_async(function: object) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - it is the method that is asked for
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)
+    )  # noqa: B004 - it is the method that is asked for

@@ -1,8 +1,8 @@
 """The explicit form: tasks and waits by uid, as the mission's first user wrote them.
 
-    uid = await graph.create_task("get_html", ((url,), {}), graph.root.uid)
-    wait_uid = await graph.create_wait_task("process_html", None, [uid], True)
-    graph.create_wait_link(other_uid, wait_uid)
+uid = await graph.create_task("get_html", ((url,), {}), graph.root.uid)
+wait_uid = await graph.create_wait_task("process_html", None, [uid], True)
+graph.create_wait_link(other_uid, wait_uid)
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ WaitArguments = GivenByUser | None | Callable[[list["Task[Any]"]], GivenByUser |
 MODES = re.compile(r"(SUCCESS|COMPLETE)__(ALL|\d+)")
 
 
-async def create_task(graph: TaskGraph, name: str, arguments: GivenByUser | None, predecessor_uid: int) -> int:
+async def create_task(
+    graph: TaskGraph, name: str, arguments: GivenByUser | None, predecessor_uid: int
+) -> int:
     """Add a task that is ready at once; `TaskGraph.create_task` is the public form."""
     args, kwargs = given(arguments)
     scheduler = graph[predecessor_uid]
@@ -79,7 +81,11 @@ def condition_of(mode: bool | str, predecessors: list[Task[Any]]) -> WaitMode:
     if match[2] == "ALL":
         return WaitMode(verb, predecessors)
     if int(match[2]) > len(predecessors):
-        raise BadValue("the mode of a wait task", mode, f"there are only {len(predecessors)} predecessors, so it could never hold")
+        raise BadValue(
+            "the mode of a wait task",
+            mode,
+            f"there are only {len(predecessors)} predecessors, so it could never hold",
+        )
     return WaitMode(verb, predecessors, int(match[2]))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .cycles import would_close_cycle
 from .conditions import SETTLED, Condition
+from .cycles import would_close_cycle
 from .errors import AlreadyStarted, BadType, ForeignTask, NotConnected, ResultNeeded, WouldCloseCycle
-from .lifecycle import Lifecycle
+from .lifecycle import Input, Lifecycle
 from .task import CANCELLED, END_STATES, READY, SKIPPED, SUCCEEDED, WAITING, Task
 
-Input = Task[Any] | Condition
 After = Input | Iterable[Input] | None
 
 
@@ -21,9 +20,9 @@ class Wiring(Lifecycle):
     def connect(self, first: Input, then: Task[Any]) -> None:
         """Let `then`, which has not started, wait for `first` too; if they are connected, nothing happens.
 
-        Before a run it may close a cycle (found when the graph is run); on a running graph it searches, and raises `WouldCloseCycle`.
-        Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`; nothing has changed then.
-        """
+        Before a run it may close a cycle (found when the graph is run); on a running graph it searches, and
+        raises `WouldCloseCycle`. Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`; nothing
+        has changed then."""
         self._check_change("connect", then)
         self._checked((first,))
         if first in then._inputs:
@@ -37,11 +36,12 @@ class Wiring(Lifecycle):
         self._propagate(decided)
 
     def disconnect(self, first: Input, then: Task[Any]) -> None:
-        """Let `then`, which has not started, no longer wait for `first`, a Task or the very Condition it was given.
+        """Let `then`, which has not started, no longer wait for `first`, a Task or the very Condition it was
+        given.
 
-        Takes time linear in the number of tasks that wait for `first`. Raises `NotConnected`, `ResultNeeded` if `then` uses the result of
-        `first`, `AlreadyStarted`, `ForeignTask`, `WrongThread`; nothing has changed then.
-        """
+        Takes time linear in the number of tasks that wait for `first`. Raises `NotConnected`, `ResultNeeded`
+        if `then` uses the result of `first`, `AlreadyStarted`, `ForeignTask`, `WrongThread`; nothing has
+        changed then."""
         self._check_change("disconnect", then)
         if first not in then._inputs:
             raise NotConnected(first, then)
@@ -56,14 +56,17 @@ class Wiring(Lifecycle):
     def remove(self, task: Task[Any]) -> None:
         """Take a task that has not started out of the graph, as if it had never been added.
 
-        Whoever waited for it no longer does; a condition counts without it, so that `at_least(2, [a, b])` without `b` can no longer
-        hold. Tasks that it is recorded as the scheduler of become its parent's. Whoever still holds it finds it CANCELLED.
+        Whoever waited for it no longer does; a condition counts without it, so that `at_least(2, [a, b])`
+        without `b` can no longer hold. Tasks that it is recorded as the scheduler of become its parent's.
+        Whoever still holds it finds it CANCELLED.
 
-        Raises `AlreadyStarted`, `ForeignTask`, `WrongThread`, and `ResultNeeded` if a task takes its result as an argument.
-        """
+        Raises `AlreadyStarted`, `ForeignTask`, `WrongThread`, and `ResultNeeded` if a task takes its result
+        as an argument."""
         self._check_change("remove", task)
         dependents = task._dependents or []
-        users = [d for d in dependents if isinstance(d, Task) and d.state is WAITING and _uses_result(d, task)]
+        users = [
+            d for d in dependents if isinstance(d, Task) and d.state is WAITING and _uses_result(d, task)
+        ]
         if users:
             raise ResultNeeded(task, users, "remove")
         before = task.state
@@ -79,15 +82,16 @@ class Wiring(Lifecycle):
             if isinstance(dependent, Task):
                 dependent._inputs = tuple(item for item in dependent._inputs if item is not task)
                 self._count_down(dependent)
-            elif isinstance(dependent, Condition):
-                self._drop_operand(dependent, task, decided)
             else:
-                dependent(task)
+                self._drop_operand(dependent, task, decided)
         for condition in self._settling.pop(task, ()):
             self._drop_operand(condition, task, decided)
         self._adopt_children(task)
         self._settle(task, decided)
         self._propagate(decided)
+        if task in self._watched:
+            self._watched.remove(task)
+            self.driver.ended(task)
 
     def extend(self, condition: Condition, first: Task[Any], then: Task[Any]) -> None:
         """Let the condition of one task count one more. Raises as `connect` does."""
@@ -108,7 +112,7 @@ class Wiring(Lifecycle):
         self._take_back(then)
         self._propagate([condition] if condition.holds is not before else [])
 
-    # The parts of it ---------------------------------------------------------------------------------------------------
+    # The parts of it ----------------------------------------------------------------------------------------
 
     def _wait_for(self, task: Task[Any], item: Input, decided: list[Input]) -> None:
         """Let a task wait for one of its inputs; if that can no longer come true the task is skipped."""
@@ -179,9 +183,11 @@ class Wiring(Lifecycle):
         task._children = None
 
     def _forget(self, task: Task[Any]) -> None:
-        """Take a removed task out of all lists. Its place among its siblings is cleared together with others, once half are such."""
+        """Take a removed task out of all lists. Its place among its siblings is cleared together with others,
+        once half are such.
+        """
         del self._tasks[task.uid]
-        self._deduped.pop((task.type.origin, task._dedupe), None)
+        self._deduped.pop((task.type.origin, task.label.dedupe), None)
         parent = task.parent
         gaps = self._gaps[parent] = self._gaps.get(parent, 0) + 1
         if gaps > len(parent._children) // 2:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
-from ...graph.arguments import ComputedArguments, Given
-from ...graph.task import Task
+from trio_graph_scheduler.graph.arguments import ComputedArguments, Given
+from trio_graph_scheduler.graph.task import Task
+
 from .thread import run_in_thread
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
