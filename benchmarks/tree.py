@@ -4,9 +4,10 @@ Nobody knows it beforehand, so that graphlib, which cannot grow, is of no use. A
 own sum is known: at once for a leaf, for others when the task has run that sums. So the root has the sum
 of all nodes at the end, which is verified in every run.
 
-Without the library, `start_soon` keeps count by hand: a node starts its children in the nursery, and
-whichever child is done last starts the task that sums, a trio task of its own. The plain loop walks down,
-then up again. Worker loops on a channel have no counterpart, for it is graphlib that feeds them.
+Without the library, `start_soon` does what a Trio program does: a node runs its children in a nursery of
+its own, and sums when that is closed. (Keeping count by hand in one nursery for all is a third cheaper, and
+is the bookkeeping that this library is there for.) The plain loop walks down, then up again. Worker loops on
+a channel have no counterpart, for it is graphlib that feeds them.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Tree:
         first = 2 * index + 1
         return range(first, min(first + 2, self.n))
 
-    async def visit(self, index: int) -> range:
-        """Be the task of a node: take note of it, and return the children that are to be spawned."""
+    def visit(self, index: int) -> range:
+        """Do what a node's task does: take note of it, and return the children that are to be spawned."""
         self.sums[index] = index
         return self.children(index)
 
@@ -60,7 +61,7 @@ def graph_of(tree: Tree) -> TaskGraph:
     graph = TaskGraph(worker_loops={"default": LIMIT})
 
     async def node(index: int) -> None:
-        children = [graph.add(node, child) for child in await tree.visit(index)]
+        children = [graph.add(node, child) for child in tree.visit(index)]
         if children:
             graph.add(tree.add_up, index, after=settled(*children))
 
@@ -77,40 +78,26 @@ async def plain_loop(tree: Tree) -> None:
     """Visit the nodes from the root down, then sum from the leaves up."""
     nodes = [0]
     for index in nodes:  # grows while it is walked
-        nodes += await tree.visit(index)
+        nodes += tree.visit(index)
     for index in reversed(nodes[: tree.n // 2]):
         await tree.add_up(index)
 
 
 async def start_soon(tree: Tree) -> None:
-    """Start a trio task for every node and every sum, limited with a CapacityLimiter."""
+    """Start a trio task for every node, in a nursery of its parent's, limited with a CapacityLimiter."""
     limiter = trio.CapacityLimiter(LIMIT)
-    open_children: dict[int, int] = {}
 
     async def node(index: int) -> None:
         async with limiter:
-            children = await tree.visit(index)
-            for child in children:
-                nursery.start_soon(node, child)
+            children = tree.visit(index)
         if children:
-            open_children[index] = len(children)
-        else:
-            done(index)
+            async with trio.open_nursery() as nursery:
+                for child in children:
+                    nursery.start_soon(node, child)
+            async with limiter:
+                await tree.add_up(index)
 
-    async def add_up(index: int) -> None:
-        async with limiter:
-            await tree.add_up(index)
-        done(index)
-
-    def done(index: int) -> None:
-        if index:
-            parent = (index - 1) // 2
-            open_children[parent] -= 1
-            if not open_children[parent]:
-                nursery.start_soon(add_up, parent)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(node, 0)
+    await node(0)
 
 
 WAYS: dict[str, Way] = {"library": library, "plain loop": plain_loop, "start_soon": start_soon}

@@ -47,12 +47,11 @@ class RecordingTree(tree.Tree):
         self.visited: list[int] = []
         self.added_up: list[int] = []
 
-    async def visit(self, index: int) -> range:
+    def visit(self, index: int) -> range:
         """Be the task of a node, after the one that spawned it."""
         assert not index or (index - 1) // 2 in self.visited
         self.visited.append(index)
-        await trio.lowlevel.checkpoint()
-        return await super().visit(index)
+        return super().visit(index)
 
     async def add_up(self, index: int) -> None:
         """Be the task that sums, after those of its children."""

@@ -1301,10 +1301,13 @@ def test_the_children_of_a_removed_task_become_its_parent_s() -> None:
     graph.start(top)
     middle = inside(top, graph.add, work, after=top)
     child = graph[at_once(graph.create_task("work", None, middle.uid))]
+    over = graph[at_once(graph.create_task("work", None, middle.uid))]
+    finish(graph, over)
     end = graph.add(work, after=settled(middle) & settled(top))
     graph.remove(middle)
-    assert child.parent is top
-    assert top.children == (child,)
+    assert child.parent is over.parent is top
+    assert top.children == (child, over)
+    graph.check()
     graph.finish(top)
     assert end.state is WAITING
     finish(graph, child)
@@ -1463,6 +1466,23 @@ def test_a_cycle_may_be_built_before_a_run_and_is_refused_during_one() -> None:
     graph.check()
 
 
+def test_a_child_cannot_wait_until_its_family_has_settled() -> None:
+    """On a running graph a task cannot be made to wait for what settles only after it."""
+    graph = wide()
+    top = graph.add(work)
+    graph.start(top)
+    middle = inside(top, graph.add, work)
+    graph.start(middle)
+    child = inside(middle, graph.add, work)
+    after_all = graph.add(work, after=settled(top) & done(top))
+    graph.attach(Stub())
+    for first in (after_all, settled(top), settled(middle), done(child) | settled(top)):
+        with refused(graph, errors.WouldCloseCycle):
+            graph.connect(first, child)
+    graph.connect(done(middle), child)
+    graph.check()
+
+
 def test_a_task_may_wait_for_itself_until_that_is_undone() -> None:
     """A task connected to itself is a cycle of one, which disconnecting, removing and cancelling undo."""
     graph = wide()
@@ -1495,8 +1515,14 @@ def test_an_argument_can_be_neither_disconnected_nor_removed() -> None:
 
 
 def watch(graph: TaskGraph, task: Task[Any], callback: Callable[[Task[Any]], object]) -> None:
-    """Have a callback called as a driver's are."""
-    graph.watch(task, callback)
+    """Have a callback called when a driver is told that a task has ended."""
+
+    class Watcher(Stub):
+        def ended(self, task: Task[Any]) -> None:
+            callback(task)
+
+    graph.driver = Watcher()
+    graph.watch(task)
 
 
 def test_watchers_of_a_removed_task_are_told_when_all_is_done() -> None:
@@ -1513,6 +1539,17 @@ def test_watchers_of_a_removed_task_are_told_when_all_is_done() -> None:
     dependent, end = graph.add(work, after=task), graph.add(work, after=settled(task))
     graph.remove(task)
     assert seen == [task, READY, READY]
+
+
+def test_watchers_are_told_in_the_order_of_the_ends() -> None:
+    """Tasks that end together are told to a driver in the order of their ends, whatever their hashes."""
+    graph = wide()
+    told: list[Task[Any]] = []
+    tasks = [graph.add(work) for _ in range(100)]
+    for task in reversed(tasks):
+        watch(graph, task, told.append)
+    graph.cancel()
+    assert told == tasks
 
 
 @pytest.mark.parametrize("good", [True, False])

@@ -283,6 +283,9 @@ class NotingDriver:
         """Note it."""
         self.resumed_tasks.append(task)
 
+    def ended(self, task: Task[Any]) -> None:
+        """Wait for nothing."""
+
     def standstill(self) -> None:
         """Note it."""
         self.standstills += 1
@@ -685,13 +688,6 @@ class GraphAgainstModel(RuleBasedStateMachine):
         first = self._wish(tree)
         if first is None:
             return
-        if (
-            self.attached
-            and isinstance(first, Wish)
-            and first not in self.model.wishes
-            and self.model.holds(first) is False
-        ):
-            return  # see test_connecting_what_can_no_longer_hold_skips_on_a_running_graph
         if first not in then.inputs and self.attached:
             _, is_blocked = self.model.blocked_by(then)
             if is_blocked(first):

@@ -39,12 +39,9 @@ class Arguments:
         """Return the call's arguments with the results of tasks in their places."""
         if not self.results_of:
             return self.args, self.kwargs
-
-        def result_of(task: Task[Any]) -> object:
-            return results[task.uid]
-
-        args = tuple([_rebuilt(value, result_of) for value in self.args])
-        return args, {name: _rebuilt(value, result_of) for name, value in self.kwargs.items()}
+        rebuild = _Rebuilding(lambda task: results[task.uid])
+        args = tuple([results[arg.uid] if type(arg) is Task else rebuild(arg) for arg in self.args])
+        return args, {name: rebuild(value) for name, value in self.kwargs.items()}
 
 
 @attrs.frozen(eq=False)
@@ -65,12 +62,13 @@ def packed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...] 
     """Return the arguments of a call in the form a task keeps them in, detached from containers that hold
     Tasks.
     """
-    tasks = tuple(dict.fromkeys(tasks_in((args, kwargs))))
+    tasks = tuple(dict.fromkeys(tasks_in((*args, *kwargs.values()))))
     if not tasks:
         return Arguments(args, dict(kwargs), ()) if kwargs else args
+    rebuild = _Rebuilding(lambda task: task)
     try:
-        args = tuple([_rebuilt(value, lambda task: task) for value in args])
-        kwargs = {name: _rebuilt(value, lambda task: task) for name, value in kwargs.items()}
+        args = tuple([rebuild(value) for value in args])
+        kwargs = {name: rebuild(value) for name, value in kwargs.items()}
     except RecursionError:
         rule = "a container that holds Tasks must not contain itself, nor be nested hundreds of times"
         raise BadValue("an argument", tasks[0], rule) from None
@@ -82,7 +80,7 @@ def tasks_in(values: Iterable[object]) -> Iterator[Task[Any]]:
     not matter.
     """
     stack: list[Iterator[object]] = [iter(values)]
-    entered: set[int] = set()
+    entered: dict[int, object] = {}  # by id, and kept alive for that: some mappings make their values on the fly
     while stack:
         for value in stack[-1]:
             kind = type(value)
@@ -91,7 +89,7 @@ def tasks_in(values: Iterable[object]) -> Iterator[Task[Any]]:
             elif kind not in ATOMS:
                 inside = _contents(value)
                 if inside is not None and id(value) not in entered:
-                    entered.add(id(value))
+                    entered[id(value)] = value
                     stack.append(inside)
                     break
         else:
@@ -109,21 +107,51 @@ def _contents(value: object) -> Iterator[object] | None:
     return None
 
 
-def _rebuilt(value: Any, leaf: Callable[[Task[Any]], object]) -> Any:
-    """Return a value in which Tasks are replaced, copying only the containers that hold some."""
-    kind = type(value)
-    if kind is Task:
-        return leaf(value)
-    if kind in ATOMS or next(tasks_in((value,)), None) is None:
-        return value
-    if isinstance(value, Mapping):
-        return {_rebuilt(key, leaf): _rebuilt(item, leaf) for key, item in value.items()}
-    if isinstance(value, partial):
-        function = _rebuilt(value.func, leaf)
-        return partial(function, *(_rebuilt(value.args, leaf)), **_rebuilt(value.keywords, leaf))
-    items = [_rebuilt(item, leaf) for item in value]
-    if isinstance(value, tuple):
-        return kind(*items) if hasattr(kind, "_fields") else tuple(items)
-    if isinstance(value, list):
-        return items
-    return frozenset(items) if isinstance(value, frozenset) else set(items)
+class _Rebuilding:
+    """Replaces Tasks in values, copying only the containers that hold some, and each of them once."""
+
+    def __init__(self, leaf: Callable[[Task[Any]], object]) -> None:
+        self._leaf = leaf
+        # By id: the container, kept alive so that the id stays its own, and what takes its place (itself,
+        # while it is being looked into).
+        self._done: dict[int, tuple[object, object]] = {}
+        self._open: set[int] = set()
+        self._in_themselves: set[int] = set()
+
+    def __call__(self, value: Any) -> Any:
+        """Return the value with Tasks replaced; itself if it holds none."""
+        kind = type(value)
+        if kind is Task:
+            return self._leaf(value)
+        if kind in ATOMS:
+            return value
+        if id(value) in self._done:
+            if id(value) in self._open:
+                self._in_themselves.add(id(value))
+            return self._done[id(value)][1]
+        parts = _contents(value)
+        if parts is None:
+            return value
+        self._done[id(value)] = value, value
+        self._open.add(id(value))
+        rebuilt = self._container(value, list(parts))
+        self._open.remove(id(value))
+        if rebuilt is not value and id(value) in self._in_themselves:
+            raise RecursionError
+        self._done[id(value)] = value, rebuilt
+        return rebuilt
+
+    def _container(self, value: Any, parts: list[object]) -> object:
+        rebuilt = [self(part) for part in parts]
+        if not any(type(part) is Task or new is not part for part, new in zip(parts, rebuilt, strict=True)):
+            return value
+        if isinstance(value, Mapping):
+            return dict(zip(rebuilt[::2], rebuilt[1::2], strict=True))
+        if isinstance(value, partial):
+            function, args, keywords = rebuilt
+            return partial(function, *args, **keywords)
+        if isinstance(value, tuple):
+            return type(value)(*rebuilt) if hasattr(value, "_fields") else tuple(rebuilt)
+        if isinstance(value, list):
+            return rebuilt
+        return frozenset(rebuilt) if isinstance(value, frozenset) else set(rebuilt)

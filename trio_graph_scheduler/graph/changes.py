@@ -35,6 +35,8 @@ class Subscription:
 
     listener: Listener
     _others: list[Subscription] = attrs.field(repr=False)
+    # The number of the first change that it is told: those before it had been made when it came.
+    first: int = attrs.field(repr=False)
     error: Exception | None = None
 
     def close(self) -> None:
@@ -74,26 +76,37 @@ class Announcer:
     A listener therefore sees a whole graph, never one in the middle of a change, and may change it again:
     what follows from that is announced after what it was told."""
 
-    __slots__ = ("_announcing", "_pending", "subscriptions")
+    __slots__ = ("_announcing", "_made", "_pending", "subscriptions")
 
     def __init__(self) -> None:
         self.subscriptions: list[Subscription] = []
         self._pending: list[Change] = []
         self._announcing = False
+        self._made = 0
+
+    def subscribe(self, listener: Listener) -> Subscription:
+        """Tell a listener of all changes that are made from now on."""
+        subscription = Subscription(listener, self.subscriptions, self._made)
+        self.subscriptions.append(subscription)
+        return subscription
 
     def note(self, task: Task[Any], before: TaskState | None, after: TaskState | None) -> None:
         """Keep a change until `announce`."""
         self._pending.append(Change(task, before, after))
+        self._made += 1
 
     def announce(self) -> None:
         """Tell every listener what is pending, in order."""
         if self._announcing:
             return  # the call that is announcing comes to what was added meanwhile
         self._announcing = True
+        number = self._made - len(self._pending)
         try:
             for change in self._pending:  # grows while listeners change the graph
                 for subscription in tuple(self.subscriptions):
-                    subscription.tell(change)
+                    if subscription.first <= number:
+                        subscription.tell(change)
+                number += 1
         finally:
             self._pending.clear()
             self._announcing = False

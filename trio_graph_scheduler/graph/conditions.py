@@ -53,12 +53,14 @@ class Condition:
     `holds` is True, False (it can no longer hold), or None while it is open. It is followed from its first
     use in a graph on, and None before that. Using a condition as a boolean raises `ConditionAsBoolean`."""
 
-    __slots__ = ("_dependents", "_needed", "fulfilled", "graph", "holds", "impossible", "operands", "verb")
+    __slots__ = ("_dependents", "_flat", "_needed", "fulfilled", "graph", "holds", "impossible", "operands", "users", "verb")
 
     def __init__(self, verb: Verb, operands: Iterable[Operand], needed: int | None = None) -> None:
         self.verb = verb
         # Each once. A Task among them is judged by the verb, a Condition by whether it holds.
         self.operands: dict[Operand, None] = dict.fromkeys(operands)
+        # Whether it speaks of tasks only, and not of other conditions: most do, and are looked at more often.
+        self._flat = all([type(operand) is Task for operand in self.operands])
         # How many operands are to come true; None is all of them, however many that are.
         self._needed = needed
         self.fulfilled = 0
@@ -67,6 +69,8 @@ class Condition:
         # The graph that counts for it, from the first use on; then `_dependents` are told when it is decided.
         self.graph: TaskGraph | None = None
         self._dependents: list[Operand] = []
+        # How many tasks and conditions wait for it: one that nobody waits for handles no failures.
+        self.users = 0
 
     @property
     def needed(self) -> int:
@@ -76,6 +80,8 @@ class Condition:
     @property
     def tasks(self) -> tuple[Task[Any], ...]:
         """The tasks it speaks of, each once, in the order declared."""
+        if self._flat:
+            return tuple(self.operands)
         found: dict[Task[Any], None] = {}
         entered = {self}
         stack = [iter(self.operands)]
@@ -95,6 +101,8 @@ class Condition:
         """Return the conditions it is built of, each once and after those that it is built of itself; this
         one is the last.
         """
+        if self._flat:
+            return [self]
         ordered: list[Condition] = []
         entered = {self}
         stack = [(self, iter(self.operands))]
@@ -124,9 +132,10 @@ class Condition:
         """Set `holds` if that is known now and was not before; return whether it was so."""
         if self.holds is not None:
             return False
-        if self.fulfilled >= self.needed:
+        needed = len(self.operands) if self._needed is None else self._needed
+        if self.fulfilled >= needed:
             self.holds = True
-        elif len(self.operands) - self.impossible < self.needed:
+        elif len(self.operands) - self.impossible < needed:
             self.holds = False
         return self.holds is not None
 
@@ -134,9 +143,29 @@ class Condition:
         """Return whether this operand has come true (None: open)."""
         return self.verb.judge(operand) if isinstance(operand, Task) else operand.holds
 
+    def use(self) -> None:
+        """Take note that one more task waits for it, and so for what it is built of."""
+        pending = [self]
+        for node in pending:
+            node.users += 1
+            if node.users == 1:
+                for operand in node.operands:
+                    if isinstance(operand, Task):
+                        node.note_failure(operand)
+                    else:
+                        pending.append(operand)
+
+    def release(self) -> None:
+        """Take note that a task no longer waits for it."""
+        pending = [self]
+        for node in pending:
+            node.users -= 1
+            if not node.users:
+                pending += [operand for operand in node.operands if isinstance(operand, Condition)]
+
     def note_failure(self, operand: Operand) -> None:
-        """Mark a failure as handled if this condition is about it."""
-        if self.verb.handles_failure and isinstance(operand, Task) and operand.state is FAILED:
+        """Mark a failure as handled if this condition is about it, and someone waits for that."""
+        if self.users and self.verb.handles_failure and isinstance(operand, Task) and operand.error is not None:
             operand.handled = True
 
     def __and__(self, other: object) -> Condition:
@@ -243,15 +272,15 @@ def all_of(*items: Operand) -> Condition:
     return Condition(SUCCEED, _operands(items, "all_of"))
 
 
-def _tasks(items: Iterable[object], caller: str) -> Iterable[Task[Any]]:
+def _tasks(items: tuple[Task[Any], ...], caller: str) -> tuple[Task[Any], ...]:
     for item in items:
-        if not isinstance(item, Task):
+        if type(item) is not Task:
             raise BadType(
                 f"an argument of {caller}()",
                 item,
                 f"it takes Tasks: {caller}(task, other_task), or {caller}(*tasks)",
             )
-        yield item
+    return items
 
 
 def _operands(items: object, caller: str) -> Iterable[Operand]:

@@ -127,13 +127,18 @@ class _Blocked:
     def includes(self, first: Task[Any] | Condition) -> bool:
         if isinstance(first, Task) or first.graph is not None:
             return first in self._marked
-        for node in first.nodes():  # a condition that nobody has used yet, so that no dependents lead to it
-            blocked = 0
-            for operand in node.operands:
-                if isinstance(operand, Task) and node.verb is SETTLED:
-                    blocked += operand in self._unsettled
-                else:
-                    blocked += operand in self._marked or node.verdict_on(operand) is False
-            if len(node.operands) - blocked < node.needed:
+        # Nobody has used the condition yet, so that no dependents lead to it: it is judged from its operands.
+        impossible: set[Task[Any] | Condition] = set()
+        for node in first.nodes():
+            undoable = [o for o in node.operands if o in impossible or node.verdict_on(o) is False]
+            doable = len(node.operands) - len(undoable)
+            if doable < node.needed:
+                impossible.add(node)  # whether or not `then` ends
+            elif doable - len([o for o in node.operands if self._holds_up(node, o)]) < node.needed:
                 self._marked[node] = None
         return first in self._marked
+
+    def _holds_up(self, node: Condition, operand: Task[Any] | Condition) -> bool:
+        if isinstance(operand, Task) and node.verb is SETTLED:
+            return operand in self._unsettled
+        return operand in self._marked

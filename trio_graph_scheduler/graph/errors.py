@@ -92,7 +92,7 @@ class UnknownTask(GraphError, LookupError):
     def __init__(self, uid: object) -> None:
         self.uid = uid
         super().__init__(
-            f"the graph has no task {uid!r}: a uid is the integer that create_task() gave, or task.uid"
+            f"the graph has no task {shown_value(uid)}: a uid is the integer that create_task() gave, or task.uid"
         )
 
 

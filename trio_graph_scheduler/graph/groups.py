@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import BadType, BadValue
+from .errors import BadType, BadValue, shown
 
 if TYPE_CHECKING:
     from .task import Task
@@ -63,7 +63,7 @@ class WorkerGroup:
     _stale: set[Task[Any]] = attrs.field(factory=set, init=False)
     # SUSPENDED tasks that want a place to go on. They come before all READY ones; empty while a place is
     # free.
-    _returning: deque[Task[Any]] = attrs.field(factory=deque, init=False)
+    _returning: OrderedDict[Task[Any], None] = attrs.field(factory=OrderedDict, init=False)
     # Rung, once, when there may be something to take; the driver sets it again when it has looked.
     bell: Callable[[WorkerGroup], None] | None = attrs.field(default=None, init=False)
 
@@ -104,7 +104,8 @@ class WorkerGroup:
         only a deque.
         """
         if not isinstance(self._queue, RankedQueue):
-            self._queue = RankedQueue(self._queue)
+            self._queue = RankedQueue([task for task in self._queue if task not in self._stale])
+            self._stale.clear()
 
     def unwithdraw(self, task: Task[Any]) -> None:
         """Take the entry of a task off the queue that was READY before, was taken back, and is so again."""
@@ -113,13 +114,16 @@ class WorkerGroup:
             self._stale.remove(task)
 
     def withdraw(self, task: Task[Any]) -> None:
-        """Note that a task in the queue is no longer READY. Its entry goes when it comes up, or when most
-        entries are such.
+        """Take a task off the queue that is no longer READY.
+
+        In a deque its entry stays until it comes up, or until most entries are such.
         """
+        if isinstance(self._queue, RankedQueue):
+            self._queue.remove(task)
+            return
         self._stale.add(task)
         if len(self._stale) > len(self._queue) // 2:
-            ready = [entry for entry in self._queue if entry not in self._stale]
-            self._queue = RankedQueue(ready) if isinstance(self._queue, RankedQueue) else deque(ready)
+            self._queue = deque([entry for entry in self._queue if entry not in self._stale])
             self._stale.clear()
 
     def pop(self) -> Task[Any] | None:
@@ -138,57 +142,52 @@ class WorkerGroup:
 
     def __repr__(self) -> str:
         counts = f"running {self.running}, suspended {self.suspended}, ready {self.ready}"
-        return f"<WorkerGroup {self.name!r} limit {self.limit}: {counts}>"
+        return f"<WorkerGroup {shown(self.name)} limit {self.limit}: {counts}>"
 
 
 class RankedQueue:
     """READY tasks by rank: higher priority first, then round robin over keys, then first come first served.
 
-    It has as much of a deque's interface as a group needs. Every operation but `remove` takes constant time
-    in the number of tasks and of keys, and logarithmic time in the number of different priorities."""
+    It has as much of a deque's interface as a group needs. Every operation takes constant time in the number
+    of tasks and of keys, and logarithmic time in that of different priorities (`remove`: linear, for the last
+    task of a priority that is not the highest).
+    """
 
     __slots__ = ("_lanes", "_priorities", "_size")
 
-    def __init__(self, tasks: deque[Task[Any]] | list[Task[Any]]) -> None:
-        # Priority -> key -> tasks; keys in the order of their next turn. No lane and no queue in it is empty.
-        self._lanes: dict[float, OrderedDict[Hashable, deque[Task[Any]]]] = {}
+    def __init__(self, tasks: Iterable[Task[Any]]) -> None:
+        # Priority -> key -> tasks in order; keys in the order of their next turn. None of these is empty.
+        self._lanes: dict[float, OrderedDict[Hashable, OrderedDict[Task[Any], None]]] = {}
         self._priorities: list[float] = []  # a heap of the lanes' priorities, negated
         self._size = 0
         for task in tasks:
             self.append(task)
 
     def append(self, task: Task[Any]) -> None:
+        """Put a task at the end of its rank."""
         lane = self._lanes.get(task.priority)
         if lane is None:
             lane = self._lanes[task.priority] = OrderedDict()
             heapq.heappush(self._priorities, -task.priority)
-        queue = lane.get(task.key)
-        if queue is None:
-            queue = lane[task.key] = deque()
-        queue.append(task)
+        lane.setdefault(task.key, OrderedDict())[task] = None
         self._size += 1
 
     def popleft(self) -> Task[Any]:
+        """Take the first task of the key whose turn it is."""
         lane = self._lanes[-self._priorities[0]]
-        key, queue = next(iter(lane.items()))
-        task = queue.popleft()
-        self._size -= 1
-        if queue:
-            lane.move_to_end(key)
-        else:
-            self._drop(task)
+        key, tasks = next(iter(lane.items()))
+        task = next(iter(tasks))
+        lane.move_to_end(key)
+        self.remove(task)
         return task
 
     def remove(self, task: Task[Any]) -> None:
-        queue = self._lanes[task.priority][task.key]
-        queue.remove(task)
-        self._size -= 1
-        if not queue:
-            self._drop(task)
-
-    def _drop(self, task: Task[Any]) -> None:
-        """Forget the queue that this task was the last of, and its lane if that is empty now."""
+        """Take a task out, wherever it is."""
         lane = self._lanes[task.priority]
+        del lane[task.key][task]
+        self._size -= 1
+        if lane[task.key]:
+            return
         del lane[task.key]
         if not lane:
             del self._lanes[task.priority]
@@ -200,8 +199,8 @@ class RankedQueue:
 
     def __iter__(self) -> Iterator[Task[Any]]:
         for negated in sorted(self._priorities):
-            for queue in self._lanes[-negated].values():
-                yield from queue
+            for tasks in self._lanes[-negated].values():
+                yield from tasks
 
     def __len__(self) -> int:
         return self._size

@@ -14,7 +14,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from .changes import Announcer, Listener, Subscription
-from .errors import AlreadyRunning, BadType, IllegalTransition, NotRunning, UnknownGroup, WrongThread, title
+from .errors import AlreadyRunning, BadType, ForeignTask, IllegalTransition, NotRunning, UnknownGroup, WrongThread, shown, title
 from .groups import WorkerGroup
 from .task import CANCELLED, FAILED, READY, RUNNING, SKIPPED, SUCCEEDED, SUSPENDED, WAITING, Task, TaskState
 
@@ -153,9 +153,7 @@ class Lifecycle:
         The listener is called when the operation that made the change is complete, and may change the graph.
         If it raises it is closed, and the graph goes on. `with graph.subscribe(listener): ...` closes it at
         the end of the block."""
-        subscription = Subscription(listener, self._subscriptions)
-        self._subscriptions.append(subscription)
-        return subscription
+        return self._announcer.subscribe(listener)
 
     # What a driver does with a task -------------------------------------------------------------------------
 
@@ -186,7 +184,7 @@ class Lifecycle:
         """
         self._expect("start", task)
         if not task.group.free:
-            raise IllegalTransition(task, "start", f"its group {task.group.name!r} has no free place")
+            raise IllegalTransition(task, "start", f"its group {shown(task.group.name)} has no free place")
         task.group.withdraw(task)
         task.state = RUNNING
         task.group.running += 1
@@ -198,8 +196,8 @@ class Lifecycle:
         What the result store raises comes out of here, and the task is as it was.
         """
         group = task.group
-        rare = task._outcome is not None or group._returning or self._watched or self._subscriptions
-        if task.state is not RUNNING or rare or self._settling:
+        rare = group._returning or self._watched or self._subscriptions
+        if task.state is not RUNNING or task._outcome is not None or rare or group.graph is not self:
             self._finish_in_full(task, value)
             return
         # What follows is what `_end` and `_propagate` do for nearly all tasks, at two thirds of their cost.
@@ -220,7 +218,7 @@ class Lifecycle:
                         self._make_ready(dependent)
         self._awake -= 1
         parent = task.parent
-        if task._unsettled == 1 and parent._unsettled > 1:
+        if task._unsettled == 1 and parent._unsettled > 1 and task not in self._settling:
             task._unsettled = 0
             parent._unsettled -= 1
         else:
@@ -290,6 +288,8 @@ class Lifecycle:
         self._expect("resume", task)
         group = task.group
         awaits = self._awaited[task]
+        if awaited not in awaits:
+            raise IllegalTransition(task, "resume", f"it does not wait for {title(awaited)}")
         awaits.remove(awaited)
         if awaits or task._cancelled:
             return True
@@ -297,7 +297,7 @@ class Lifecycle:
             self._regain_place(task)
             self._announce()
             return True
-        group._returning.append(task)
+        group._returning[task] = None
         return False
 
     def resize(self, group: WorkerGroup, limit: int) -> None:
@@ -340,6 +340,8 @@ class Lifecycle:
             self._give_up_place(task)
             self.driver.cancel(task)
         self._propagate(ended)
+        if not self.running:
+            self._tasks[0]._cancelled = False  # what is added to the graph later is for the next run
 
     # The one place where states change ----------------------------------------------------------------------
 
@@ -401,9 +403,10 @@ class Lifecycle:
             if is_task:
                 self._settle(source, decided)
         if self._watched:
-            for task in self._watched.intersection(decided):
-                self._watched.remove(task)
-                self.driver.ended(task)
+            for source in decided:
+                if source in self._watched:
+                    self._watched.remove(source)
+                    self.driver.ended(source)
         if not self._awake:
             self.driver.standstill()
         if self._subscriptions:
@@ -421,8 +424,9 @@ class Lifecycle:
         """
         task._unsettled -= 1
         while not task._unsettled:
-            if self._settling:
-                decided += [c for c in self._settling.pop(task, ()) if c.count(verdict=True)]
+            for condition in self._settling.pop(task, ()):
+                if condition.count(verdict=True):
+                    decided.append(condition)
             task = task.parent
             task._unsettled -= 1
 
@@ -431,7 +435,7 @@ class Lifecycle:
         start.
         """
         while group._returning and group.running < group.limit:
-            task = group._returning.popleft()
+            task = group._returning.popitem(last=False)[0]
             self._regain_place(task)
             self.driver.resumed(task)
         if group.running < group.limit:
@@ -448,7 +452,7 @@ class Lifecycle:
     def _give_up_place(self, task: Task[Any]) -> None:
         """Let a body that wants its place back go on without it."""
         if task in task.group._returning:
-            task.group._returning.remove(task)
+            del task.group._returning[task]
             self.driver.resumed(task)
 
     def _note(self, task: Task[Any], before: TaskState | None) -> None:
@@ -473,6 +477,8 @@ class Lifecycle:
             raise UnknownGroup([name], self.groups) from None
 
     def _expect(self, event: str, task: Task[Any]) -> None:
+        if task.graph is not self:
+            raise ForeignTask(task)
         if task.state not in EVENTS[event]:
             states = " or ".join(sorted(str(state) for state in EVENTS[event]))
             raise IllegalTransition(task, event, f"that comes only while a task is {states}")

@@ -202,7 +202,8 @@ class TaskGraph(Wiring):
     ) -> int:
         """Add a task of a registered type that is ready at once, and return its uid.
 
-        `arguments` is `(args, kwargs)`, or None for none. The predecessor only records who scheduled it.
+        `arguments` is `(args, kwargs)`, or None for none. The predecessor only records who scheduled it, as
+        the parent (or, once it and all that it spawned have ended, its closest ancestor that is still open).
         Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask` and what `add` does."""
         return await wait_tasks.create_task(self, name, arguments, predecessor_uid)
 
@@ -238,8 +239,6 @@ class TaskGraph(Wiring):
     def cancel(self, reason: str | None = None) -> None:
         """Cancel every task, and while a run goes on also those that are still added to it. Idempotent."""
         self.cancel_subtree(self.root, reason)
-        if not self.running:
-            self.root._cancelled = False
 
     def __getitem__(self, uid: int) -> Task[Any]:
         try:
@@ -293,6 +292,8 @@ class TaskGraph(Wiring):
         """Return in words why a task is not running: what it waits for, the group that is full and who fills
         it, or how it ended.
         """
+        if not isinstance(task, Task):
+            raise BadType("what why() is asked about", task, "it must be a Task")
         self._checked((task,))
         return inspection.why(self, task)
 
@@ -380,9 +381,9 @@ class TaskGraph(Wiring):
         self._tasks[task.uid] = task
         self._next_uid += 1
         parent = task.parent
-        while (
-            not parent._unsettled
-        ):  # what left-overs of a settled task add belongs to the first of its ancestors that is not
+        # A task that has settled has done so for good: what is left of it adds for the first of its ancestors
+        # that has not.
+        while not parent._unsettled:
             parent = task.parent = parent.parent
         parent._unsettled += 1
         if parent._children is None:

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import attrs
 
-from .errors import BadType, BadValue
+from .errors import BadType, BadValue, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,7 +71,7 @@ class TaskType(Generic[P, R]):
             )
         if self.executor == "thread" and _is_async(self.function):
             rule = 'threads run plain functions; leave executor= out, or write executor="async"'
-            raise BadType(f"the function of {self.name!r}", self.function, rule)
+            raise BadType(f"the function of {shown(self.name)}", self.function, rule)
         if self.abandon_after is not None:
             if self.executor != "thread":
                 raise BadValue(

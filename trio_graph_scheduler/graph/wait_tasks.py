@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GivenByUser = tuple[Iterable[Any], Mapping[str, Any]]
 WaitArguments = GivenByUser | None | Callable[[list["Task[Any]"]], GivenByUser | Awaitable[GivenByUser]]
-MODES = re.compile(r"(SUCCESS|COMPLETE)__(ALL|\d+)")
+MODES = re.compile(r"(SUCCESS|COMPLETE)__(ALL|\d{1,9})")
 
 
 async def create_task(

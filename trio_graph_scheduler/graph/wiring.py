@@ -48,6 +48,8 @@ class Wiring(Lifecycle):
         if isinstance(first, Task) and _uses_result(then, first):
             raise ResultNeeded(first, [then], "disconnect")
         then._inputs = tuple(item for item in then._inputs if item is not first)
+        if isinstance(first, Condition):
+            first.release()
         if _holds(first) is None:
             _dependents_of(first).remove(then)
             self._count_down(then)
@@ -69,6 +71,9 @@ class Wiring(Lifecycle):
         ]
         if users:
             raise ResultNeeded(task, users, "remove")
+        for item in task._inputs:
+            if isinstance(item, Condition):
+                item.release()
         before = task.state
         if before is READY:
             self._awake -= 1
@@ -103,12 +108,16 @@ class Wiring(Lifecycle):
             raise WouldCloseCycle(first, then)
         before = condition.holds
         condition.operands[first] = None
+        if before and condition.verdict_on(first):
+            condition.count(verdict=True)
+            return
         if before and condition.fulfilled < condition.needed:  # all had come true, and now there is one more
             before = condition.holds = None
             then._missing += 1
             if then not in condition._dependents:
                 condition._dependents.append(then)
         self._follow_operand(condition, first)
+        condition.note_failure(first)
         self._take_back(then)
         self._propagate([condition] if condition.holds is not before else [])
 
@@ -120,6 +129,7 @@ class Wiring(Lifecycle):
             holds = item.state is SUCCEEDED if item.state in END_STATES else None
         else:
             self._follow(item)
+            item.use()
             holds = item.holds
         if holds:
             return
@@ -145,14 +155,14 @@ class Wiring(Lifecycle):
                 node.decide()
 
     def _follow_operand(self, node: Condition, operand: Input) -> None:
-        verdict = node.verdict_on(operand)
-        if verdict is not None:
-            node.count(verdict)
-            node.note_failure(operand)
-        elif isinstance(operand, Task) and node.verb is SETTLED:
+        if type(operand) is Task and node.verb is SETTLED and operand._unsettled:
             self._settling.setdefault(operand, []).append(node)
-        else:
+            return
+        verdict = node.verdict_on(operand)
+        if verdict is None:
             _dependents_of(operand).append(node)
+        else:
+            node.count(verdict)
 
     def _count_down(self, task: Task[Any]) -> None:
         task._missing -= 1
