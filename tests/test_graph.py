@@ -139,7 +139,7 @@ def picture(graph: TaskGraph) -> object:
     return (
         tasks,
         groups,
-        dict(graph._registry),
+        dict(graph._kinds.registered),
         dict(graph._deduped),
         graph._next_uid,
         repr(graph.results),
@@ -997,6 +997,13 @@ def test_a_condition_of_great_depth_does_not_recurse(holds: bool) -> None:  # no
         del condition, waiting
 
 
+@pytest.mark.parametrize("items", ["ab", b"ab", 3])
+def test_what_at_least_counts_is_listed(items: Any) -> None:
+    """A text or what cannot be iterated over is refused where items to count are asked for."""
+    with pytest.raises(errors.BadType, match=r"at_least\(2, \[a, b, c\]\)"):
+        at_least(2, items)
+
+
 def test_an_empty_condition_holds_at_once() -> None:
     """All of nothing, and at least none, hold."""
     graph = TaskGraph()
@@ -1048,6 +1055,7 @@ def test_results_errors_and_reasons_are_kept() -> None:
     started(graph, bad, declared, off)
     graph.fail(bad, error)
     declared.fail("no such page")
+    declared.fail("the first reason counts")
     assert declared.reason == "no such page"
     graph.finish(declared, "ignored")
     off.cancel("enough")
@@ -2085,3 +2093,25 @@ while (task := graph.take("default")) is not None:
 print(seen)
 """
     assert len({python(program, PYTHONHASHSEED=seed) for seed in ("1", "2", "31415")}) == 1
+
+
+def test_a_partial_is_of_the_kind_of_its_function() -> None:
+    """Arguments bound by a partial make no other kind of a task: dedupe and queries treat it alike."""
+    graph = wide()
+    plain = graph.add(work, dedupe="k")
+    assert graph.add(partial(work), dedupe="k") is plain
+    assert graph.add(work, dedupe="k") is plain
+    other = graph.add(partial(work))
+    assert other.type is plain.type
+    assert graph.tasks(type=work) == (plain, other)
+
+
+def test_a_removed_parent_leaves_nothing_behind() -> None:
+    """Removing children, then the task that had scheduled them, keeps no note of either."""
+    graph = TaskGraph({"work": work})
+    top = graph.add(work)
+    children = [graph[at_once(graph.create_task("work", None, top.uid))] for _ in range(4)]
+    graph.remove(children[0])
+    graph.remove(top)
+    assert top not in graph._gaps
+    graph.check()

@@ -508,8 +508,8 @@ class GraphAgainstModel(RuleBasedStateMachine):
             for field in attrs.fields(WorkerGroup)
         ]
         counts = [_copied(getattr(node, name)) for node in nodes for name in Condition.__slots__]
-        # `_kinds` only saves looking up again what has been looked up once.
-        rest = [(name, _copied(value)) for name, value in vars(graph).items() if name != "_kinds"]
+        # What is known of kinds only saves looking up again what has been looked up once.
+        rest = [(name, _copied(value)) for name, value in vars(graph).items() if name != "_known"]
         return tasks, queues, counts, rest, dict(self.replayed)
 
     def _refused(self, error: type[Exception], operation: Callable[..., object], *args: Any) -> None:

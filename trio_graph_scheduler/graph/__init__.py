@@ -2,6 +2,7 @@
 
 from .changes import Change, Subscription
 from .conditions import Condition, all_of, any_of, at_least, done, failed, settled, skipped, succeeded
+from .driver import Driver
 from .errors import (
     AlreadyRunning,
     AlreadyStarted,
@@ -36,7 +37,6 @@ from .errors import (
 )
 from .groups import WorkerGroup
 from .inspection import GroupStatistics, Statistics
-from .lifecycle import Driver
 from .results import ResultStore
 from .task import Task, TaskState
 from .task_graph import TaskGraph

@@ -2,7 +2,8 @@
 
 Tasks are found at the top level, in lists, tuples, sets and mappings, and inside `functools.partial`, at any
 depth. A container that holds a Task is copied when the task is added, so changing it afterwards changes
-nothing; all other values are shared with the caller and are passed on as they are."""
+nothing; all other values are shared with the caller and are passed on as they are.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a call: `(args, kwargs)`."""
+GivenByUser = tuple[Iterable[Any], Mapping[str, Any]]
+"""The same as users may hand it over, with any iterable and mapping."""
 
-# Most arguments are of these types, and none of these holds a Task.
+# Most arguments are of these types, and no value of these types holds a Task.
 ATOMS = frozenset({int, str, float, bool, bytes, complex, type(None)})
 
 
@@ -46,21 +49,26 @@ class Arguments:
 
 @attrs.frozen(eq=False)
 class ComputedArguments:
-    """Arguments that a function of the predecessors gives, sync or async, when they are ready."""
+    """Arguments that a function computes from the predecessors, once the task starts.
 
-    compute: Callable[[list[Task[Any]]], Given | Awaitable[Given]]
+    The function may be sync or async.
+    """
+
+    compute: Callable[[list[Task[Any]]], GivenByUser | Awaitable[GivenByUser]]
     condition: Condition
     """Whose tasks are the predecessors."""
     results_of: tuple[Task[Any], ...] = ()
+    """None: the function gets the predecessors themselves."""
 
-    def filled(self, _: ResultStore) -> Given | Awaitable[Given]:
-        """Return what the function gives."""
+    def filled(self, _: ResultStore) -> GivenByUser | Awaitable[GivenByUser]:
+        """Return what the function returns: the arguments, or an awaitable of them."""
         return self.compute(list(self.condition.tasks))
 
 
 def packed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...] | Arguments:
-    """Return the arguments of a call in the form a task keeps them in, detached from containers that hold
-    Tasks.
+    """Return the arguments of a call in the form in which a task keeps them.
+
+    Containers that hold Tasks are copied. Raises `BadValue` if such a container contains itself.
     """
     tasks = tuple(dict.fromkeys(tasks_in((*args, *kwargs.values()))))
     if not tasks:
@@ -76,11 +84,13 @@ def packed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...] 
 
 
 def tasks_in(values: Iterable[object]) -> Iterator[Task[Any]]:
-    """Yield the Tasks in these values, in order. A container inside of itself is looked into once; depth does
-    not matter.
+    """Yield the Tasks in these values, in order.
+
+    A container that contains itself is looked into once, and nesting may be as deep as it likes.
     """
     stack: list[Iterator[object]] = [iter(values)]
-    entered: dict[int, object] = {}  # by id, and kept alive for that: some mappings make their values on the fly
+    # By id, and kept alive so that ids stay their own: some mappings make their values on the fly.
+    entered: dict[int, object] = {}
     while stack:
         for value in stack[-1]:
             kind = type(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -17,8 +17,9 @@ Listener = Callable[["Change"], object]
 
 @attrs.frozen
 class Change:
-    """A task went from one state to another: `before` is None when it was added, `after` is None when it was
-    removed.
+    """One change of a task's state.
+
+    `before` is None when the task was added, and `after` is None when it was removed.
     """
 
     task: Task[Any]
@@ -35,7 +36,7 @@ class Subscription:
 
     listener: Listener
     _others: list[Subscription] = attrs.field(repr=False)
-    # The number of the first change that it is told: those before it had been made when it came.
+    # The number of the first change that it is told; earlier ones were made before it subscribed.
     first: int = attrs.field(repr=False)
     error: Exception | None = None
 
@@ -44,15 +45,16 @@ class Subscription:
         if self in self._others:
             self._others.remove(self)
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def tell(self, change: Change) -> None:
-        """Call the listener; one that raises is closed, and its error shown as Python shows all that cannot
-        propagate.
+        """Call the listener, and close it if it raises.
+
+        Its error is kept in `error` and shown through `sys.unraisablehook`; it does not propagate.
         """
         try:
             self.listener(change)
@@ -60,7 +62,7 @@ class Subscription:
             self.error = error
             self.close()
             sys.unraisablehook(
-                SimpleNamespace(  # type: ignore[arg-type]  # the hook's own argument type cannot be made in Python
+                SimpleNamespace(  # the hook's own argument type cannot be made in Python
                     exc_type=type(error),
                     exc_value=error,
                     exc_traceback=error.__traceback__,
@@ -74,7 +76,8 @@ class Announcer:
     """Hands changes to subscriptions, once the operation that made them is complete.
 
     A listener therefore sees a whole graph, never one in the middle of a change, and may change it again:
-    what follows from that is announced after what it was told."""
+    what follows from that is announced after what it was told.
+    """
 
     __slots__ = ("_announcing", "_made", "_pending", "subscriptions")
 

@@ -1,11 +1,11 @@
-"""Counting anew all that a graph keeps count of."""
+"""Check all that a graph keeps count of, by counting it anew."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .conditions import SETTLED, Condition
+from .conditions import SETTLED, Condition, holds
 from .task import END_STATES, FAILED, READY, RUNNING, SUCCEEDED, SUSPENDED, WAITING, Task
 
 if TYPE_CHECKING:
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def check(graph: Lifecycle) -> None:
-    """Compare every count and list of a graph with what a look at all tasks gives. Raises `AssertionError`."""
+    """Compare every count and list of a graph with what a look at all tasks gives.
+
+    Raises `AssertionError` where they differ.
+    """
     tasks = [task for task in graph._tasks.values() if task.parent is not None]
     states = Counter(task.state for task in tasks)
     assert graph._ended == {state: states[state] for state in graph._ended}
@@ -39,7 +42,7 @@ def check(graph: Lifecycle) -> None:
 
 
 def _check_task(graph: Lifecycle, task: Task[Any]) -> None:
-    holding = [_holds(item) for item in task._inputs]
+    holding = [holds(item) for item in task._inputs]
     if task.state in (WAITING, READY):
         assert task._missing == sum(not held for held in holding)
         assert (task.state is READY) == all(holding)
@@ -56,7 +59,7 @@ def _check_task(graph: Lifecycle, task: Task[Any]) -> None:
 
 
 def _check_families(graph: Lifecycle) -> None:
-    """Every task is in its parent's list, and each counts the open tasks below it."""
+    """Check that every task is in its parent's list, and that each counts what is open below it."""
     unsettled = {task: 0 if task.state in END_STATES and task.parent else 1 for task in graph._tasks.values()}
     children: dict[Task[Any], list[Task[Any]]] = {task: [] for task in unsettled}
     for task in sorted(unsettled, key=lambda task: len(task.path), reverse=True):
@@ -97,9 +100,3 @@ def _check_condition(graph: Lifecycle, node: Condition) -> None:
             listed = graph._settling.get(operand, []) if settling else operand._dependents  # type: ignore[arg-type]
             assert listed is not None
             assert node in listed
-
-
-def _holds(item: Task[Any] | Condition) -> bool | None:
-    if isinstance(item, Condition):
-        return item.holds
-    return item.state is SUCCEEDED if item.state in END_STATES else None

@@ -1,11 +1,12 @@
-"""When a task may start: three-valued conditions, decided at once and not before.
+"""Conditions: when a task may start.
 
     succeeded(a, b) & done(c)
     at_least(2, [a, b, failed(c)]) | settled(d)
 
-A condition *holds*, *can no longer hold*, or is *open*. Each is one node that counts how many of its operands
-have come true and how many no longer can: an event costs as much as the edges it touches, however large the
-condition. A node may be used for many tasks."""
+A condition *holds*, *can no longer hold*, or is *open*, and is decided as early as can be. Each is one node
+that counts how many of its operands have come true and how many no longer can: an event costs as much as the
+edges it touches, however large the condition. One condition may serve many tasks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Union
 import attrs
 
 from .errors import BadType, BadValue, ConditionAsBoolean, title
-from .task import CANCELLED, FAILED, SKIPPED, SUCCEEDED, Task
+from .task import CANCELLED, END_STATES, FAILED, SKIPPED, SUCCEEDED, Task
 
 if TYPE_CHECKING:
     from .task import TaskState
@@ -26,14 +27,17 @@ Operand = Union[Task[Any], "Condition"]
 
 @attrs.frozen(eq=False)
 class Verb:
-    """What a condition asks of its tasks: to end in one of these states, or (without states) to have settled."""
+    """What a condition asks of its tasks.
+
+    That is to end in one of these states or, without states, to have settled.
+    """
 
     name: str
     states: frozenset[TaskState]
     handles_failure: bool = False
 
     def judge(self, task: Task[Any]) -> bool | None:
-        """Return whether it is so of this task, or None while that is open."""
+        """Return whether this is true of a task, or None while that is open."""
         if self is SETTLED:
             return True if task.settled else None
         return task.state in self.states if task.state.ended else None
@@ -47,29 +51,44 @@ SETTLED = Verb("settled", frozenset())
 
 
 class Condition:
-    """A condition over tasks and other conditions; made by the functions of this module, combined with `&`
-    and `|`.
+    """A condition over tasks and other conditions.
 
-    `holds` is True, False (it can no longer hold), or None while it is open. It is followed from its first
-    use in a graph on, and None before that. Using a condition as a boolean raises `ConditionAsBoolean`."""
+        graph.add(report, after=done(a) & at_least(2, [b, c, d]))
 
-    __slots__ = ("_dependents", "_flat", "_needed", "fulfilled", "graph", "holds", "impossible", "operands", "users", "verb")
+    The functions of this module make conditions, and `&` and `|` combine them. `holds` is True, False (it can
+    no longer hold), or None while it is open. It is followed from its first use in a graph on, and None
+    before that. Using a condition as a boolean raises `ConditionAsBoolean`.
+    """
+
+    __slots__ = (
+        "_dependents",
+        "_flat",
+        "_needed",
+        "fulfilled",
+        "graph",
+        "holds",
+        "impossible",
+        "operands",
+        "users",
+        "verb",
+    )
 
     def __init__(self, verb: Verb, operands: Iterable[Operand], needed: int | None = None) -> None:
         self.verb = verb
         # Each once. A Task among them is judged by the verb, a Condition by whether it holds.
         self.operands: dict[Operand, None] = dict.fromkeys(operands)
-        # Whether it speaks of tasks only, and not of other conditions: most do, and are looked at more often.
-        self._flat = all([type(operand) is Task for operand in self.operands])
+        # Whether all operands are tasks. Most conditions are like that, and need no walk through others.
+        self._flat = all([type(operand) is Task for operand in self.operands])  # noqa: C419 - a list is faster
         # How many operands are to come true; None is all of them, however many that are.
         self._needed = needed
         self.fulfilled = 0
         self.impossible = 0
         self.holds: bool | None = None
-        # The graph that counts for it, from the first use on; then `_dependents` are told when it is decided.
+        # The graph that it is used in; None before its first use, and nothing is counted until then.
         self.graph: TaskGraph | None = None
+        # The tasks and conditions that are told when it is decided.
         self._dependents: list[Operand] = []
-        # How many tasks and conditions wait for it: one that nobody waits for handles no failures.
+        # How many tasks and conditions wait for it. While there are none it handles no failures.
         self.users = 0
 
     @property
@@ -81,7 +100,7 @@ class Condition:
     def tasks(self) -> tuple[Task[Any], ...]:
         """The tasks it speaks of, each once, in the order declared."""
         if self._flat:
-            return tuple(self.operands)
+            return tuple(self.operands)  # type: ignore[arg-type]  # flat: all of them are Tasks
         found: dict[Task[Any], None] = {}
         entered = {self}
         stack = [iter(self.operands)]
@@ -98,8 +117,9 @@ class Condition:
         return tuple(found)
 
     def nodes(self) -> list[Condition]:
-        """Return the conditions it is built of, each once and after those that it is built of itself; this
-        one is the last.
+        """Return this condition and all that it is built of, each once.
+
+        Each comes after those that it is built of itself, so this one is the last.
         """
         if self._flat:
             return [self]
@@ -119,8 +139,9 @@ class Condition:
         return ordered
 
     def count(self, verdict: bool) -> bool:  # noqa: FBT001 - it is the news itself
-        """Take note that one more operand has come true, or no longer can; return whether that decides the
-        condition.
+        """Take note of the verdict on one more operand; return whether that decides the condition.
+
+        True: the operand has come true. False: it no longer can.
         """
         if verdict:
             self.fulfilled += 1
@@ -129,7 +150,7 @@ class Condition:
         return self.decide()
 
     def decide(self) -> bool:
-        """Set `holds` if that is known now and was not before; return whether it was so."""
+        """Set `holds` if that has become known; return whether it has."""
         if self.holds is not None:
             return False
         needed = len(self.operands) if self._needed is None else self._needed
@@ -165,7 +186,12 @@ class Condition:
 
     def note_failure(self, operand: Operand) -> None:
         """Mark a failure as handled if this condition is about it, and someone waits for that."""
-        if self.users and self.verb.handles_failure and isinstance(operand, Task) and operand.error is not None:
+        if (
+            self.users
+            and self.verb.handles_failure
+            and isinstance(operand, Task)
+            and operand.error is not None
+        ):
             operand.handled = True
 
     def __and__(self, other: object) -> Condition:
@@ -187,8 +213,9 @@ class Condition:
         return f"<Condition {self.describe()}>"
 
     def describe(self, *, only_open: bool = False, depth: int = 3) -> str:
-        """Return the condition in words; with `only_open` just what it still waits for. Long and deep ones
-        are cut short.
+        """Return the condition in words; with `only_open` just what it still waits for.
+
+        Long and deep ones are cut short.
         """
         parts = []
         listed = [operand for operand in self.operands if not only_open or self.verdict_on(operand) is None]
@@ -200,12 +227,7 @@ class Condition:
         more = f", … {len(listed) - 6} more" if len(listed) > 6 else ""  # noqa: PLR2004 - as many as a line takes
         inner = ", ".join(parts) + more
         if self._needed is None:
-            name = (
-                self.verb.name
-                if self.verb is not SUCCEED or all(isinstance(o, Task) for o in self.operands)
-                else "all_of"
-            )
-            return f"{name}({inner})"
+            return f"{self.verb.name if self._flat or self.verb is not SUCCEED else 'all_of'}({inner})"
         missing = f", {self.needed - self.fulfilled} more needed" if only_open else ""
         return (
             f"any_of({inner})"
@@ -225,8 +247,9 @@ def failed(*tasks: Task[Any]) -> Condition:
 
 
 def done(*tasks: Task[Any]) -> Condition:
-    """Hold when all of these tasks have ended, in whatever way. Whoever waits for that handles their
-    failures.
+    """Hold when all of these tasks have ended, in whatever way.
+
+    Whoever waits for that handles their failures.
     """
     return Condition(DONE, _tasks(tasks, "done"))
 
@@ -237,17 +260,21 @@ def skipped(*tasks: Task[Any]) -> Condition:
 
 
 def settled(*tasks: Task[Any]) -> Condition:
-    """Hold when all of these tasks and everything that they spawned, directly or not, now or later, have
-    ended in whatever way.
+    """Hold when all of these tasks and everything that they spawned have ended, in whatever way.
+
+    That includes what is spawned later, and what the spawned tasks spawn.
     """
     return Condition(SETTLED, _tasks(tasks, "settled"))
 
 
 def at_least(n: int, items: Iterable[Operand]) -> Condition:
-    """Hold when `n` of the items have come true; a bare Task among them means `succeeded(task)`. An item
-    counts once.
+    """Hold when `n` of the items have come true.
 
-    Raises `BadValue` if there are fewer than `n` items or `n` is no whole number.
+        at_least(2, [a, b, failed(c)])
+
+    A bare Task among them means `succeeded(task)`. An item counts once, however often it is listed. Raises
+    `BadType` for an item that is neither a Task nor a condition, and `BadValue` if there are fewer than `n`
+    different items or `n` is not a whole number.
     """
     condition = Condition(SUCCEED, _operands(items, "at_least"), n)
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
@@ -259,17 +286,31 @@ def at_least(n: int, items: Iterable[Operand]) -> Condition:
 
 
 def any_of(*items: Operand) -> Condition:
-    """Hold when one of the items has come true; a bare Task among them means `succeeded(task)`. Raises
-    `BadValue` without any.
+    """Hold when one of the items has come true.
+
+    A bare Task among them means `succeeded(task)`. Raises `BadValue` without items, and `BadType` for an item
+    that is neither a Task nor a condition.
     """
     return at_least(1, items)
 
 
 def all_of(*items: Operand) -> Condition:
-    """Hold when all of the items have come true; a bare Task among them means `succeeded(task)`; without
-    items, at once.
+    """Hold when all of the items have come true; without items, at once.
+
+    A bare Task among them means `succeeded(task)`. Raises `BadType` for an item that is neither a Task nor a
+    condition.
     """
     return Condition(SUCCEED, _operands(items, "all_of"))
+
+
+def holds(item: Operand) -> bool | None:
+    """Return whether what a task waits for has come true, or None while that is open.
+
+    A Task comes true by its success, a Condition when it holds.
+    """
+    if isinstance(item, Condition):
+        return item.holds
+    return item.state is SUCCEEDED if item.state in END_STATES else None
 
 
 def _tasks(items: tuple[Task[Any], ...], caller: str) -> tuple[Task[Any], ...]:

@@ -1,4 +1,4 @@
-"""Waits that can never end: cycles, found before and after they close."""
+"""Cycles of waits, which can never end: found before and after they close."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def _open_subtree(top: Task[Any]) -> Iterator[Task[Any]]:
 
 
 def find_cycle(graph: Lifecycle) -> tuple[Task[Any], ...]:
-    """Return a cycle of waits, each task waiting for the one before it; a depth-first search without
-    recursion.
+    """Return a cycle of waits, each task waiting for the one before it, or an empty tuple.
+
+    A depth-first search without recursion, so that a chain may be of any length.
     """
     finished: set[Task[Any]] = set()
     for start in graph._tasks.values():
@@ -65,8 +66,9 @@ def find_cycle(graph: Lifecycle) -> tuple[Task[Any], ...]:
 
 
 def stall(graph: Lifecycle) -> GraphStalled:
-    """Return the error of a standstill: the cycle of waits, if there is one, and what every stuck task waits
-    for.
+    """Return the error of a standstill.
+
+    It tells the cycle of waits, if there is one, and what every stuck task waits for.
     """
     stuck = [task for task in graph._tasks.values() if task.state in (WAITING, SUSPENDED)]
     return GraphStalled(find_cycle(graph), {task: unmet(graph, task) for task in stuck})
@@ -77,7 +79,8 @@ def would_close_cycle(graph: Lifecycle, first: Task[Any] | Condition, then: Task
 
     It marks, forward from `then` and counting as the graph itself does, all that could not come about if
     `then` never ended. So a way around through an `any_of` is seen, and only what hangs on `then` is looked
-    at."""
+    at.
+    """
     return _Blocked(graph, then).includes(first)
 
 

@@ -3,7 +3,8 @@
 An error takes the facts and writes its own message: what is wrong, the rule, and the call that would be
 right. All of them are `GraphError`, and each is also the built-in error that a reader would expect
 (`ValueError`, `LookupError`, `TypeError`, `RuntimeError`), so that code which knows nothing of this package
-still catches them sensibly."""
+still catches them sensibly.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ class UnknownTask(GraphError, LookupError):
     def __init__(self, uid: object) -> None:
         self.uid = uid
         super().__init__(
-            f"the graph has no task {shown_value(uid)}: a uid is the integer that create_task() gave, or task.uid"
+            f"the graph has no task {shown_value(uid)}: a uid is the integer"
+            " that create_task() gave, or task.uid"
         )
 
 
@@ -102,8 +104,8 @@ class DuplicateType(GraphError, ValueError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(
-            f"the name {shown(name)} is registered for another task type: registered names are unique."
-            f" Give one of them another name: TaskType(function, name=...), or make it a variation: kind.but(...)"
+            f"the name {shown(name)} is registered for another task type: registered names are unique. Give"
+            " one of them another name: TaskType(function, name=...), or make it a variation: kind.but(...)"
         )
 
 
@@ -139,8 +141,8 @@ class ConditionAsBoolean(GraphError, TypeError):
 
     def __init__(self, condition: object) -> None:
         super().__init__(
-            f"{condition} is a condition, which is neither true nor false when the graph is built."
-            " Combine conditions with & and | (not 'and', 'or', 'not'), pass them as after=..., and read .holds"
+            f"{condition} is a condition, which is neither true nor false when the graph is built. Combine"
+            " conditions with & and | (not 'and', 'or', 'not'), pass them as after=..., and read .holds"
         )
 
 
@@ -153,8 +155,9 @@ class AlreadyStarted(GraphError, RuntimeError):
     def __init__(self, task: Task[Any], attempt: str) -> None:
         self.task = task
         super().__init__(
-            f"cannot {attempt}: {title(task)} is {task.state}, and only tasks that have not started (WAITING, READY)"
-            " can be changed. Add a new task for what is to happen afterwards: graph.add(..., after=task)"
+            f"cannot {attempt}: {title(task)} is {task.state}, and only tasks that have not started (WAITING,"
+            " READY) can be changed. Add a new task for what is to happen afterwards:"
+            " graph.add(..., after=task)"
         )
 
 
@@ -164,8 +167,8 @@ class NotConnected(GraphError, LookupError):
     def __init__(self, first: object, then: Task[Any]) -> None:
         self.first, self.then = first, then
         super().__init__(
-            f"{title(then)} does not wait directly for {first}: disconnect() takes away what connect() or after= gave,"
-            " a Task or the very Condition object"
+            f"{title(then)} does not wait directly for {first}: disconnect() takes away what connect() or"
+            " after= gave, a Task or the very Condition object"
         )
 
 
@@ -261,7 +264,8 @@ class GraphStalled(GraphError, RuntimeError):
     """A run has come to a standstill: tasks are left that can never start or end.
 
     `cycle` lists tasks each of which waits for the one before it, and the first for the last; it is empty if
-    there is no cycle. `unmet` maps every stuck task to what it still waits for."""
+    there is no cycle. `unmet` maps every stuck task to what it still waits for.
+    """
 
     def __init__(self, cycle: Sequence[Task[Any]], unmet: dict[Task[Any], str]) -> None:
         self.cycle, self.unmet = tuple(cycle), unmet
@@ -280,11 +284,14 @@ class GraphFailed(ExceptionGroup[Exception]):
     """The failures of a run that nobody handled, raised together at its end.
 
     Its members are the tasks' own exceptions, each with a note that names its task. `report` is the `Report`
-    of the run."""
+    of the run.
+    """
 
     report: Any = None
 
-    def derive(self, excs: Sequence[Exception], /) -> GraphFailed:  # type: ignore[override]  # members are Exceptions only
+    # Its members are Exceptions only, where those of other groups may be BaseExceptions:
+    def derive(self, excs: Sequence[Exception], /) -> GraphFailed:  # type: ignore[override]  # see above
+        """Return a group of other failures with the same message and report, as `split` needs it."""
         group = GraphFailed(self.message, excs)
         group.report = self.report
         return group
@@ -323,8 +330,9 @@ class CancelledSwallowed(GraphError, RuntimeError):
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
         super().__init__(
-            f"{title(task)} was cancelled and returned a value: its body caught trio.Cancelled and did not raise it again."
-            " Clean up in 'finally', or end 'except' blocks that catch everything with 'raise'"
+            f"{title(task)} was cancelled and returned a value: its body caught trio.Cancelled and did not"
+            " raise it again. Clean up in 'finally', or end 'except' blocks that catch everything with"
+            " 'raise'"
         )
 
 
@@ -334,8 +342,9 @@ class StrayCancelled(GraphError, RuntimeError):
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
         super().__init__(
-            f"{title(task)} raised trio.Cancelled although nothing had cancelled it: a Cancelled is not to be kept and raised"
-            " later. To cancel a task call task.cancel(); to give up inside of one raise an exception of your own"
+            f"{title(task)} raised trio.Cancelled although nothing had cancelled it: a Cancelled is not to be"
+            " kept and raised later. To cancel a task call task.cancel(); to give up inside of one raise an"
+            " exception of your own"
         )
 
 
@@ -345,8 +354,8 @@ class ReturnedCoroutine(GraphError, TypeError):
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
         super().__init__(
-            f"{title(task)} returned a coroutine, which nobody would ever run: write 'return await ...' in its body,"
-            " or 'async def'"
+            f"{title(task)} returned a coroutine, which nobody would ever run: write 'return await ...' in"
+            " its body, or 'async def'"
         )
 
 
@@ -355,11 +364,11 @@ class WouldBlock(GraphError):
 
 
 def still_open(task: Task[Any]) -> Exception:
-    """Return the error of asking for a result too early: `trio.WouldBlock`, or its twin where trio is not in
-    the program.
+    """Return the error of asking for a result too early: `trio.WouldBlock`, or its twin without trio.
 
-    Whoever can write `except trio.WouldBlock` has imported trio, so looking is enough and nothing is imported
-    here."""
+    Whoever can write `except trio.WouldBlock` has imported trio, so a look at the imported modules is enough,
+    and nothing is imported here.
+    """
     trio = sys.modules.get("trio")
     error: type[Exception] = WouldBlock if trio is None else trio.WouldBlock
     return error(f"{title(task)} is {task.state}: wait for it with 'await task.result()'")

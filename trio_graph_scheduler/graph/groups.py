@@ -32,9 +32,8 @@ def _check_limit(limit: object) -> int:
     return limit
 
 
-@attrs.define(
-    eq=False, weakref_slot=False, repr=False, on_setattr=attrs.setters.NO_OP
-)  # counts change with every task
+# Assignments are not validated: counts change with every task.
+@attrs.define(eq=False, weakref_slot=False, repr=False, on_setattr=attrs.setters.NO_OP)
 class WorkerGroup:
     """A bounded group of worker loops: at most `limit` of its tasks execute at a time.
 
@@ -46,7 +45,8 @@ class WorkerGroup:
       to the tasks of that loop.
 
     A graph makes its own groups from what it is given, so one description may serve many graphs. The live
-    ones are in `graph.groups`. Raises `BadValue` or `BadType`."""
+    ones are in `graph.groups`. Raises `BadValue` for a wrong limit and `BadType` for a wrong context.
+    """
 
     limit: int = attrs.field(converter=_check_limit)
     context: Callable[[], AbstractAsyncContextManager[Any]] | None = attrs.field(default=None, kw_only=True)
@@ -57,20 +57,24 @@ class WorkerGroup:
     running: int = attrs.field(default=0, init=False)
     # Tasks that gave their place back to wait for another one (SUSPENDED).
     suspended: int = attrs.field(default=0, init=False)
-    # READY tasks in the order in which they are taken, among entries of such as are no longer READY
-    # (`_stale`, each once).
+    # READY tasks in the order in which they are taken. In a deque there may be entries between them of tasks
+    # that are no longer READY; those are in `_stale`, each once.
     _queue: deque[Task[Any]] | RankedQueue = attrs.field(factory=deque, init=False)
     _stale: set[Task[Any]] = attrs.field(factory=set, init=False)
-    # SUSPENDED tasks that want a place to go on. They come before all READY ones; empty while a place is
-    # free.
+    # SUSPENDED tasks that want a place to go on, in order. They come before all READY ones, so there are none
+    # while a place is free.
     _returning: OrderedDict[Task[Any], None] = attrs.field(factory=OrderedDict, init=False)
-    # Rung, once, when there may be something to take; the driver sets it again when it has looked.
+    # The driver's; it is called when there may be something to take. A driver that wants to be called once
+    # takes it away then, and sets it again when it has looked.
     bell: Callable[[WorkerGroup], None] | None = attrs.field(default=None, init=False)
 
     @context.validator
     def _check_context(self, _: object, context: object) -> None:
         if context is not None and not callable(context):
-            rule = "it must be a callable that gives an async context manager, once per worker loop: context=open_client"
+            rule = (
+                "it must be a callable that gives an async context manager, once per worker loop:"
+                " context=open_client"
+            )
             raise BadType("the context of a worker group", context, rule)
 
     def made_for(self, graph: TaskGraph, name: str) -> WorkerGroup:
@@ -90,8 +94,10 @@ class WorkerGroup:
         return max(0, self.limit - self.running)
 
     def resize(self, limit: int) -> None:
-        """Change the limit, at any time: more tasks start at once; fewer let those that run end. 0 pauses the
-        group.
+        """Change the limit, at any time.
+
+        With a higher one more tasks start at once; with a lower one those that run may end first. 0 pauses
+        the group. Raises `BadValue`, or `WrongThread` while the graph runs in another thread.
         """
         limit = _check_limit(limit)
         if self.graph is None:
@@ -100,15 +106,16 @@ class WorkerGroup:
             self.graph.resize(self, limit)
 
     def rank(self) -> None:
-        """Keep the queue by priority and key from now on; until a task has one, first come first served needs
-        only a deque.
+        """Keep the queue by priority and key from now on.
+
+        Until a task has one of them it is first come first served, and a deque does.
         """
         if not isinstance(self._queue, RankedQueue):
             self._queue = RankedQueue([task for task in self._queue if task not in self._stale])
             self._stale.clear()
 
     def unwithdraw(self, task: Task[Any]) -> None:
-        """Take the entry of a task off the queue that was READY before, was taken back, and is so again."""
+        """Take an old entry of a task off the queue, as it is about to become READY once more."""
         if task in self._stale:
             self._queue.remove(task)
             self._stale.remove(task)
@@ -116,7 +123,7 @@ class WorkerGroup:
     def withdraw(self, task: Task[Any]) -> None:
         """Take a task off the queue that is no longer READY.
 
-        In a deque its entry stays until it comes up, or until most entries are such.
+        In a deque its entry stays until it comes up, or until most entries are like that.
         """
         if isinstance(self._queue, RankedQueue):
             self._queue.remove(task)
@@ -127,7 +134,7 @@ class WorkerGroup:
             self._stale.clear()
 
     def pop(self) -> Task[Any] | None:
-        """Take the next READY task off the queue."""
+        """Take the next READY task off the queue and return it, or None."""
         while self._queue:
             task = self._queue.popleft()
             if not self._stale or task not in self._stale:

@@ -12,6 +12,7 @@ from .errors import shown, title, titles
 from .task import FAILED, READY, RUNNING, SUSPENDED, WAITING, Task, TaskState
 
 if TYPE_CHECKING:
+    from .groups import WorkerGroup
     from .lifecycle import Lifecycle
 
 
@@ -64,26 +65,29 @@ def statistics(graph: Lifecycle) -> Statistics:
 
 def why(graph: Lifecycle, task: Task[Any]) -> str:
     """Return in words why a task is not running."""
-    group, state = task.group, task.state
+    state = task.state
     if state is WAITING:
         return f"{title(task)} waits for {unmet(graph, task)}"
     if state is READY:
-        if group.limit == 0:
-            return f"{title(task)} is ready, but its group {shown(group.name)} is paused: its limit is 0"
-        if not graph.running:
-            return f"{title(task)} is ready, but nothing runs its graph"
-        if group.free:
-            return f"{title(task)} is ready and about to start in group {shown(group.name)}"
-        holders = [
-            other for other in graph._tasks.values() if other.state is RUNNING and other.group is group
-        ]
-        return f"{title(task)} is ready, but its group {shown(group.name)} is full (limit {group.limit}): {titles(holders)}"
+        return f"{title(task)} is ready{_why_not_started(graph, task.group)}"
     if state is RUNNING:
         return f"{title(task)} is running"
     if state is SUSPENDED:
         return f"{title(task)} is suspended: it waits in its body for {unmet(graph, task)}"
-    detail = f"{type(task.error).__name__}" if state is FAILED else task.reason
+    detail = type(task.error).__name__ if state is FAILED else task.reason
     return f"{title(task)} has ended: {state}" + (f" ({detail})" if detail else "")
+
+
+def _why_not_started(graph: Lifecycle, group: WorkerGroup) -> str:
+    name = shown(group.name)
+    if group.limit == 0:
+        return f", but its group {name} is paused: its limit is 0"
+    if not graph.running:
+        return ", but nothing runs its graph"
+    if group.free:
+        return f" and about to start in group {name}"
+    holders = [other for other in graph._tasks.values() if other.state is RUNNING and other.group is group]
+    return f", but its group {name} is full (limit {group.limit}): {titles(holders)}"
 
 
 def unmet(graph: Lifecycle, task: Task[Any]) -> str:

@@ -6,21 +6,30 @@ A driver takes READY tasks, runs their bodies wherever it likes, and reports how
     graph.finish(task, value)           # or graph.fail(task, error), or graph.cancelled(task)
 
 Between these calls nothing happens by itself, and each is atomic: when it returns, everything that follows
-from it has been done. No call costs more than the edges that it touches, and none recurses."""
+from it has been done. No call costs more than the edges that it touches, and none recurses.
+"""
 
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from .changes import Announcer, Listener, Subscription
-from .errors import AlreadyRunning, BadType, ForeignTask, IllegalTransition, NotRunning, UnknownGroup, WrongThread, shown, title
+from .driver import Driver, NoDriver
+from .errors import (
+    AlreadyRunning,
+    BadType,
+    ForeignTask,
+    IllegalTransition,
+    UnknownGroup,
+    WrongThread,
+    shown,
+    title,
+)
 from .groups import WorkerGroup
 from .task import CANCELLED, FAILED, READY, RUNNING, SKIPPED, SUCCEEDED, SUSPENDED, WAITING, Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .conditions import Condition
     from .results import ResultStore
 
@@ -39,52 +48,6 @@ EVENTS: dict[str, frozenset[TaskState]] = {
 EXECUTING = EVENTS["finish"]
 
 
-class Driver(Protocol):
-    """What a graph asks of whoever drives it. The synchronous ones are called in the middle of a change: they
-    only take note.
-    """
-
-    async def wait(self, task: Task[Any]) -> None:
-        """Wait until the task has ended; always checkpoint."""
-
-    async def checkpoint(self) -> None:
-        """Let others run."""
-
-    def cancel(self, task: Task[Any]) -> None:
-        """Stop the body of an executing task, then report `cancelled`."""
-
-    def resumed(self, task: Task[Any]) -> None:
-        """Let a body go on: it got its place back (`resume` had returned False), or no longer needs one."""
-
-    def ended(self, task: Task[Any]) -> None:
-        """Take note that a task has ended which `watch` was called for."""
-
-    def standstill(self) -> None:
-        """Take note that no task is READY or RUNNING: nothing happens any more unless someone outside of them
-        acts.
-        """
-
-
-class NoDriver:
-    """Stands for the driver of a graph that nobody has run yet."""
-
-    async def wait(self, task: Task[Any]) -> None:
-        """Return if the task has ended (there is nothing to checkpoint with), else raise `NotRunning`."""
-        if not task.state.ended:
-            raise NotRunning(task)
-
-    async def checkpoint(self) -> None:
-        """There is no one else."""
-
-    def cancel(self, task: Task[Any]) -> None:
-        """Whoever started the task without attaching a driver sees that it is to stop when it looks."""
-
-    resumed = ended = cancel
-
-    def standstill(self) -> None:
-        """Nobody waits for the end."""
-
-
 class Lifecycle:
     """The states of a graph's tasks; `TaskGraph` adds to it how tasks come in and are looked at."""
 
@@ -100,15 +63,16 @@ class Lifecycle:
         self._awake = 0
         self.failures: list[Task[Any]] = []
         """The FAILED tasks, in the order they failed."""
-        # SUSPENDED tasks -> the tasks they wait for in their bodies. An empty list: the waits are over, the
-        # place is missing.
+        # SUSPENDED tasks -> the tasks they wait for in their bodies. An empty list: the waits are over, but
+        # the body has not got its place back.
         self._awaited: dict[Task[Any], list[Task[Any]]] = {}
         # Open tasks -> the conditions that are told when they have settled.
         self._settling: dict[Task[Any], list[Condition]] = {}
-        # Tasks of whose end the driver wants to be told.
+        # Open tasks whose end the driver wants to be told of.
         self._watched: set[Task[Any]] = set()
+        # (kind, value of `dedupe`) -> the task that was added with it.
         self._deduped: dict[tuple[object, object], Task[Any]] = {}
-        # How many of a task's listed children have been removed since the list was last cleared of such.
+        # How many of the children that a task lists have been removed from the graph.
         self._gaps: dict[Task[Any], int] = {}
         self._announcer = Announcer()
         self._subscriptions = self._announcer.subscriptions
@@ -123,8 +87,9 @@ class Lifecycle:
 
     @property
     def active(self) -> int:
-        """How many tasks are READY, RUNNING or SUSPENDED: a run is over when there are none and nobody may
-        add any.
+        """How many tasks are READY, RUNNING or SUSPENDED.
+
+        A run is over when there are none and nobody may add any.
         """
         return self._awake + len(self._awaited)
 
@@ -152,7 +117,8 @@ class Lifecycle:
 
         The listener is called when the operation that made the change is complete, and may change the graph.
         If it raises it is closed, and the graph goes on. `with graph.subscribe(listener): ...` closes it at
-        the end of the block."""
+        the end of the block.
+        """
         return self._announcer.subscribe(listener)
 
     # What a driver does with a task -------------------------------------------------------------------------
@@ -163,8 +129,9 @@ class Lifecycle:
         return tuple(task for task in self._tasks.values() if task.state is READY)
 
     def take(self, group: WorkerGroup | str) -> Task[Any] | None:
-        """Start the next READY task of a group and return it; None if it has none, or no place. Raises
-        `UnknownGroup`.
+        """Start the next READY task of a group and return it; None if it has none, or no place.
+
+        Raises `UnknownGroup`.
         """
         if isinstance(group, str):
             group = self.group(group)
@@ -179,8 +146,9 @@ class Lifecycle:
         return task
 
     def start(self, task: Task[Any]) -> None:
-        """Start this READY task, ahead of its turn. Raises `IllegalTransition` if it is not READY or its
-        group is full.
+        """Start this READY task, ahead of its turn.
+
+        Raises `IllegalTransition` if it is not READY or its group is full, and `ForeignTask`.
         """
         self._expect("start", task)
         if not task.group.free:
@@ -193,7 +161,8 @@ class Lifecycle:
     def finish(self, task: Task[Any], value: object = None) -> None:
         """End an executing task with a value: SUCCEEDED, or FAILED if it declared itself failed.
 
-        What the result store raises comes out of here, and the task is as it was.
+        What the result store raises comes out of here, and the task is as it was. Raises `IllegalTransition`
+        or `ForeignTask`.
         """
         group = task.group
         rare = group._returning or self._watched or self._subscriptions
@@ -210,7 +179,7 @@ class Lifecycle:
         if task._dependents is not None:
             for dependent in task._dependents:
                 if type(dependent) is not Task:
-                    if dependent.count(dependent.verdict_on(task)):
+                    if dependent.count(dependent.verdict_on(task)):  # type: ignore[arg-type]  # it has ended
                         decided.append(dependent)
                 else:
                     dependent._missing -= 1
@@ -236,7 +205,10 @@ class Lifecycle:
         self._propagate([task])
 
     def fail(self, task: Task[Any], error: Exception) -> None:
-        """End an executing task with an exception: FAILED."""
+        """End an executing task with an exception: FAILED.
+
+        Raises `BadType` if that is no `Exception`, `IllegalTransition` or `ForeignTask`.
+        """
         self._expect("fail", task)
         if not isinstance(error, Exception):
             raise BadType(
@@ -249,16 +221,19 @@ class Lifecycle:
             self.cancel_subtree(self._tasks[0], f"{title(task)} has failed")
 
     def cancelled(self, task: Task[Any], reason: str | None = None) -> None:
-        """End an executing task whose body was stopped: CANCELLED, with this reason or that of
-        `task.cancel(reason)`.
+        """End an executing task whose body was stopped: CANCELLED.
+
+        Its reason is this one, else that of `task.cancel(reason)`. Raises `IllegalTransition` or
+        `ForeignTask`.
         """
         self._expect("cancelled", task)
         self._end(task, CANCELLED, reason or (task._cancelled if isinstance(task._cancelled, str) else None))
         self._propagate([task])
 
     def suspend(self, task: Task[Any], awaited: Task[Any]) -> None:
-        """Take note that the body of a task now waits for another one: its place is free. A body may wait for
-        several at once.
+        """Take note that the body of a task now waits for another one, so that its place is free.
+
+        A body may wait for several at once. Raises `IllegalTransition` or `ForeignTask`.
         """
         self._expect("suspend", task)
         group = task.group
@@ -272,9 +247,8 @@ class Lifecycle:
             self._offer_places(group)
         else:
             self._awaited[task].append(awaited)
-            self._give_up_place(
-                task
-            )  # another wait may have been over and want it, which the body has no claim to during this one
+            # An earlier wait may be over and want the place back. During this one it has no claim to it.
+            self._give_up_place(task)
         if not self._awake:
             self.driver.standstill()
         self._announce()
@@ -284,7 +258,8 @@ class Lifecycle:
 
         False: its place was given away; it is the next to get one, and then `driver.resumed(task)` is called.
         While the body still waits for other tasks it goes on without a place, and so does one that is being
-        cancelled."""
+        cancelled. Raises `IllegalTransition` or `ForeignTask`.
+        """
         self._expect("resume", task)
         group = task.group
         awaits = self._awaited[task]
@@ -301,14 +276,20 @@ class Lifecycle:
         return False
 
     def resize(self, group: WorkerGroup, limit: int) -> None:
-        """Change the limit of a group; `group.resize(limit)` checks it and calls this."""
+        """Change the limit of a group; `group.resize(limit)` checks it and calls this.
+
+        Raises `WrongThread`.
+        """
         self._check_thread("resize")
         group.limit = limit
         self._offer_places(group)
         self._announce()
 
     def declare_failed(self, task: Task[Any], error: Exception) -> None:
-        """Let an executing task be FAILED with this error when its body returns a value."""
+        """Let an executing task be FAILED with this error when its body returns a value.
+
+        The first such error counts. Raises `IllegalTransition` or `ForeignTask`.
+        """
         self._expect("fail", task)
         if task._outcome is None:
             task._outcome = error
@@ -320,9 +301,12 @@ class Lifecycle:
     # Cancelling ---------------------------------------------------------------------------------------------
 
     def cancel_subtree(self, top: Task[Any], reason: str | None = None) -> None:
-        """Cancel a task and what it spawned; `task.cancel(reason)` and `graph.cancel(reason)` call this."""
+        """Cancel a task and what it spawned; `task.cancel(reason)` and `graph.cancel(reason)` call this.
+
+        Raises `WrongThread`.
+        """
         self._check_thread("cancel")
-        ended: list[Task[Any]] = []
+        ended: list[Input] = []
         executing: list[Task[Any]] = []
         subtree = [] if top.settled or top._cancelled else [top]
         for task in subtree:
@@ -380,18 +364,16 @@ class Lifecycle:
         if self._subscriptions:
             self._note(task, before)
 
-    def _propagate(self, decided: list[Input]) -> None:
-        """Tell everyone whom it concerns that these tasks have ended (and conditions been decided), and all
-        that follows.
-        """
+    def _propagate(self, decided: list[Input]) -> None:  # noqa: C901, PLR0912 - calls would cost more than they tell
+        """Do all that follows from these tasks having ended and these conditions having been decided."""
         for source in decided:  # grows while it is walked: a chain of a million tasks must not recurse
             is_task = type(source) is Task
             if source._dependents:
-                holds = source.state is SUCCEEDED if is_task else source.holds
+                holds = source.state is SUCCEEDED if is_task else source.holds  # type: ignore[union-attr]  # is_task
                 for dependent in source._dependents:
                     if type(dependent) is not Task:
                         dependent.note_failure(source)
-                        if dependent.count(dependent.verdict_on(source)):
+                        if dependent.count(dependent.verdict_on(source)):  # type: ignore[arg-type]  # decided
                             decided.append(dependent)
                     elif holds:
                         dependent._missing -= 1
@@ -401,7 +383,7 @@ class Lifecycle:
                         self._end(dependent, SKIPPED, source)
                         decided.append(dependent)
             if is_task:
-                self._settle(source, decided)
+                self._settle(source, decided)  # type: ignore[arg-type]  # is_task
         if self._watched:
             for source in decided:
                 if source in self._watched:
@@ -412,11 +394,6 @@ class Lifecycle:
         if self._subscriptions:
             self._announce()
 
-    def _skip(self, task: Task[Any], because: object, decided: list[Input]) -> None:
-        if task.state is WAITING:
-            self._end(task, SKIPPED, because)
-            decided.append(task)
-
     def _settle(self, task: Task[Any], decided: list[Input]) -> None:
         """Count the end of a task in itself and in those that spawned it.
 
@@ -426,14 +403,12 @@ class Lifecycle:
         while not task._unsettled:
             for condition in self._settling.pop(task, ()):
                 if condition.count(verdict=True):
-                    decided.append(condition)
+                    decided.append(condition)  # noqa: PERF401 - most settle nothing, and a comprehension is a call
             task = task.parent
             task._unsettled -= 1
 
     def _offer_places(self, group: WorkerGroup) -> None:
-        """Give free places to bodies that want to go on; if there are any left, ring for those that want to
-        start.
-        """
+        """Give free places to bodies that want to go on; ring for others if any are left."""
         while group._returning and group.running < group.limit:
             task = group._returning.popitem(last=False)[0]
             self._regain_place(task)

@@ -11,7 +11,8 @@ class ResultStore(Protocol):
 
     A plain `dict` is the store in memory, and the default. Another store is handed over as
     `TaskGraph(results=store)`; a value that it refuses (its `__setitem__` raises) fails the task, with that
-    error, before any dependent has started."""
+    error, before any dependent has started.
+    """
 
     def __setitem__(self, uid: int, value: object, /) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from contextvars import Context, ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import attrs
 
@@ -24,7 +24,7 @@ class TaskState(enum.Enum):
     """How a task stands. States print as their names, and `TaskState("ready")` parses one in any case."""
 
     WAITING = "WAITING"
-    """Its condition is open."""
+    """Something that it waits for has not come true yet."""
     READY = "READY"
     """It may start as soon as its group has a place."""
     RUNNING = "RUNNING"
@@ -32,10 +32,13 @@ class TaskState(enum.Enum):
     SUSPENDED = "SUSPENDED"
     """Its body waits for another task, and holds no place."""
     SUCCEEDED = "SUCCEEDED"
+    """Its body returned a value."""
     FAILED = "FAILED"
+    """Its body raised an exception, or declared the task failed."""
     CANCELLED = "CANCELLED"
+    """It was cancelled before it started, or its body was stopped."""
     SKIPPED = "SKIPPED"
-    """It never started, for its condition can no longer hold."""
+    """It never started, for something that it waited for can no longer come true."""
 
     @classmethod
     def _missing_(cls, value: object) -> TaskState | None:
@@ -44,7 +47,8 @@ class TaskState(enum.Enum):
     def __str__(self) -> str:
         return self.value
 
-    # Enum hashes names, in Python; states are hashed on every change of state and exist once each.
+    # States are hashed on every change of state. Each exists once, so identity will do, and it is faster than
+    # Enum's own hash, which is written in Python.
     __hash__ = object.__hash__
 
     @property
@@ -84,29 +88,36 @@ class Label:
 NO_LABEL = Label()
 
 
+@final
 @attrs.define(eq=False, repr=False, weakref_slot=False)
 class Task(Generic[T]):
-    """A unit of work in a graph, made by `graph.add(...)`. It is only read, awaited and cancelled; the graph
-    changes it.
+    """A unit of work in a graph.
 
-    Awaited in the body of another task of the graph it takes that task's place away until it goes on, so
-    nested waits cannot deadlock a group."""
+        page = graph.add(fetch, url)
+        text = await page.result()
+
+    Only `graph.add(...)` and its like make tasks, and only the graph changes them; others read, await and
+    cancel them. A body that awaits another task of its graph gives its place back meanwhile, so that nested
+    waits cannot deadlock a group.
+    """
 
     uid: int
     type: TaskType[..., Any]
     group: WorkerGroup
-    parent: Task[Any] | None
+    # None for the root alone. `| Any` lets type checkers accept both a look at whether it is None and none.
+    parent: Task[Any] | Any
     state: TaskState
 
-    # What its driver needs: the positional arguments, or an object that gives them where more is to be said;
-    # a copy of the context of whoever added it, which may keep much alive and so is None once it has ended.
+    # For its driver: the positional arguments, or an object that gives them where that is not all.
     arguments: tuple[Any, ...] | Arguments | ComputedArguments
+    # For its driver: a copy of the context of whoever added it. As that may keep much alive, it is None once
+    # the task has ended.
     context: Context | None
 
     # What it waits for, in the order declared and each once: a Task here means that it must succeed.
     _inputs: tuple[Task[Any] | Condition, ...]
-    # How many of `_inputs` have not come true. A WAITING task has some, a READY one none; after that it is
-    # history.
+    # How many of `_inputs` have not come true. A WAITING task has some, a READY one none; after that it means
+    # nothing.
     _missing: int = 0
 
     # What `add` was told about this task in particular; most have none.
@@ -114,9 +125,9 @@ class Task(Generic[T]):
 
     # How many tasks of its subtree, itself included, have not ended. At zero it is settled, once and for all.
     _unsettled: int = 1
-    # Who is told when it ends: tasks that need its success, and conditions on it. None
-    # while nobody is.
+    # Who is told when it ends: tasks that need its success, and conditions on it. None if it never had any.
     _dependents: list[Task[Any] | Condition] | None = None
+    # What it added, in order; some may have been removed from the graph. None if it never added any.
     _children: list[Task[Any]] | None = None
     # FAILED: the exception. SKIPPED: the input that failed it. CANCELLED: the reason given.
     # While it runs: the TaskFailed that it declared itself failed with, if it has.
@@ -124,9 +135,7 @@ class Task(Generic[T]):
     # Once it is being cancelled: the reason, or True. It then holds for all that it adds.
     _cancelled: str | bool = False
     handled: bool = False
-    """Whether someone took note of its failure: a condition on its end or failure, or who asked for its
-    result.
-    """
+    """Whether someone took note of its failure: a condition on that or on its end, or `result()`."""
     execution: Any = None
     """For its driver: the handle on its body, while it runs."""
 
@@ -157,20 +166,22 @@ class Task(Generic[T]):
 
     @property
     def path(self) -> tuple[Task[Any], ...]:
-        """The tasks from the one that was added from outside down to this one, each the child of the one
-        before.
+        """The tasks from the one that was added from outside of all down to this one.
+
+        Each is the child of the one before.
         """
         line: list[Task[Any]] = []
-        task: Task[Any] | None = self
-        while task is not None and task.parent is not None:
+        task: Task[Any] = self
+        while task.parent is not None:
             line.append(task)
             task = task.parent
         return tuple(reversed(line))
 
     @property
     def predecessors(self) -> tuple[Task[Any], ...]:
-        """The tasks that its start depends on, each once, in the order declared: arguments, `after=`, then
-        connected ones.
+        """The tasks that its start depends on, each once.
+
+        They come in the order declared: those among the arguments, those of `after=`, then connected ones.
         """
         found: dict[Task[Any], None] = {}
         for item in self._inputs:
@@ -194,8 +205,9 @@ class Task(Generic[T]):
 
     @property
     def reason(self) -> str | None:
-        """Why it was skipped or cancelled, or how it declared itself failed; None for all others, and where
-        none was given.
+        """Why it was skipped or cancelled, or as what it declared itself failed.
+
+        None for all other tasks, and where no reason was given.
         """
         outcome = self._outcome
         if isinstance(outcome, TaskFailed):
@@ -203,7 +215,8 @@ class Task(Generic[T]):
         if self.state not in (CANCELLED, SKIPPED) or outcome is None or isinstance(outcome, str):
             return outcome if isinstance(outcome, str) else None
         if isinstance(outcome, Task):
-            return f"{title(outcome)} {'is' if outcome.state is SUCCEEDED else 'was' if outcome.state is not FAILED else 'has'} {outcome.state}"
+            verb = {SUCCEEDED: "is", FAILED: "has"}.get(outcome.state, "was")
+            return f"{title(outcome)} {verb} {outcome.state}"
         return f"{outcome} can no longer hold"
 
     async def wait(self) -> None:
@@ -214,12 +227,14 @@ class Task(Generic[T]):
         unless the whole task is cancelled.
 
         Raises `NotRunning` if it is open and nothing runs its graph, `WaitsForItself` in its own body, and
-        `GraphStalled` when the graph has come to a standstill in which it can never end."""
+        `GraphStalled` when the graph has come to a standstill in which it can never end.
+        """
         await self.graph.driver.wait(self)
 
     async def result(self) -> T:
-        """Wait until it has ended and return its value, or raise as `result_nowait` does. Checkpoints as
-        `wait` does.
+        """Wait until it has ended and return its value, or raise as `result_nowait` does.
+
+        Always checkpoints, and gives a place back and raises, as `wait` does.
         """
         await self.wait()
         return self.result_nowait()
@@ -228,7 +243,8 @@ class Task(Generic[T]):
         """Return its value.
 
         Raises its exception if it failed (which counts as handled then), `TaskCancelled` or `TaskSkipped` if
-        it has none, and `trio.WouldBlock` while it is open."""
+        it has none, and `trio.WouldBlock` while it is open.
+        """
         if self.state is SUCCEEDED:
             return cast("T", self.graph.results[self.uid])
         if self.state is FAILED:
@@ -242,18 +258,20 @@ class Task(Generic[T]):
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancel it and everything that it spawned or still spawns; what has ended stays as it is.
-        Idempotent.
 
         Those that have not started are CANCELLED at once, those that run as soon as their bodies have cleaned
-        up."""
+        up. Doing so twice is fine. Raises `WrongThread` while the graph runs in another thread.
+        """
         self.graph.cancel_subtree(self, reason)
 
     def fail(self, reason: str) -> None:
-        """Declare it failed without raising: when its body returns, it is FAILED with a `TaskFailed` of this
-        reason.
+        """Declare it failed without raising, from its own body.
 
-        For the body itself: `current_task().fail("no such page")`. Raises `IllegalTransition` unless it is
-        running."""
+            current_task().fail("no such page")
+
+        When its body returns a value, it is FAILED with a `TaskFailed` of this reason. Raises
+        `IllegalTransition` unless it is executing.
+        """
         self.graph.declare_failed(self, TaskFailed(reason))
 
     def __repr__(self) -> str:

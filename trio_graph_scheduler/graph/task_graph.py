@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from . import checking, cycles, inspection, wait_tasks
 from .arguments import ATOMS, Arguments, ComputedArguments, packed
 from .conditions import Condition
-from .errors import BadType, BadValue, DuplicateType, UnknownGroup, UnknownTask, UnknownType
+from .errors import BadType, BadValue, UnknownTask
 from .groups import DEFAULT, DEFAULT_LIMIT, WorkerGroup
+from .kinds import Kinds, as_types, is_kind, without_partial
+from .lifecycle import Input
 from .results import ResultStore
 from .task import CANCELLED, CURRENT_TASK, READY, SUCCEEDED, WAITING, Label, Task, TaskState
 from .task_type import TaskType
-from .wiring import After, Input, Wiring, as_inputs
+from .wiring import After, Wiring, as_inputs
 
 T = TypeVar("T")
 ON_FAILURE = ("continue", "cancel")
 
 
+class AddOptions(TypedDict, total=False):
+    """What `TaskGraph.add` takes by name, for type checkers; what each means is said there."""
+
+    after: After
+    name: str | None
+    priority: float | None
+    key: object
+    dedupe: object
+
+
 class TaskGraph(Wiring):
-    """Tasks, what each waits for, and what came out: a plain synchronous structure that knows nothing of
-    trio.
+    """Tasks, what each waits for, and what came out.
 
         graph = TaskGraph(worker_loops={"default": 4, "http": 10}, worker_assignments={"fetch": "http"})
         page = graph.add(fetch, "https://example.org")
@@ -41,7 +50,8 @@ class TaskGraph(Wiring):
     - `on_failure`: `"continue"`, or `"cancel"` to cancel the graph at the first failure that nobody handles.
     - `results`: the `ResultStore`, by default a dict.
 
-    Raises `UnknownGroup`, `DuplicateType`, `BadValue` or `BadType` for what cannot be.
+    It is a plain synchronous structure that knows nothing of trio. Raises `UnknownGroup`, `DuplicateType`,
+    `BadValue` or `BadType` for what cannot be.
     """
 
     def __init__(
@@ -59,15 +69,9 @@ class TaskGraph(Wiring):
         for name, group in {DEFAULT: DEFAULT_LIMIT, **(worker_loops or {})}.items():
             description = group if isinstance(group, WorkerGroup) else WorkerGroup(group)
             self.groups[name] = description.made_for(self, name)
-        self._assignments = dict(worker_assignments or {})
-        unknown = [group for group in self._assignments.values() if group not in self.groups]
-        if unknown:
-            raise UnknownGroup(unknown, self.groups, "worker_assignments name groups of worker_loops")
-        # The registry: what can be looked up by name. `_kinds` adds what has been used: functions and
-        # variations, by themselves.
-        self._registry: dict[str, TaskType[..., Any]] = {}
-        self._kinds: dict[object, tuple[TaskType[..., Any], WorkerGroup]] = {}
-        for kind in _as_types(task_functions):
+        self._kinds = Kinds(self.groups, worker_assignments or {})
+        self._known = self._kinds.known
+        for kind in as_types(task_functions):
             self.register(kind)
         self._next_uid = 1
         self.root: Task[None] = Task(
@@ -80,55 +84,28 @@ class TaskGraph(Wiring):
             context=None,
             inputs=(),
         )
-        """The parent of what is added from outside of a task. It has SUCCEEDED, with None, and is not counted
-        as a task.
-        """
+        """The parent of what is added from outside of a task: SUCCEEDED, and not counted as a task."""
         self._tasks[0] = self.root
         self.results[0] = None
 
     # Adding -------------------------------------------------------------------------------------------------
 
     def register(self, kind: TaskType[..., Any]) -> None:
-        """Make a type known by its name. Using a TaskType in `add` does so too.
+        """Make a type known by its name.
 
-        Raises `DuplicateType` or `UnknownGroup`.
+        Using a TaskType in `add` does so too. Raises `DuplicateType` or `UnknownGroup`.
         """
-        self._remember(kind, *self._kind(kind))
+        self._kinds.remember(kind, *self._kinds.find(kind))
 
     @overload
     def add(
-        self,
-        kind: Callable[..., Awaitable[T]],
-        *args: object,
-        after: After = None,
-        name: str | None = None,
-        priority: float | None = None,
-        key: object = None,
-        dedupe: object = None,
+        self, kind: Callable[..., Awaitable[T]], *args: object, **options: Unpack[AddOptions]
     ) -> Task[T]: ...
     @overload
-    def add(
-        self,
-        kind: Callable[..., T],
-        *args: object,
-        after: After = None,
-        name: str | None = None,
-        priority: float | None = None,
-        key: object = None,
-        dedupe: object = None,
-    ) -> Task[T]: ...
+    def add(self, kind: Callable[..., T], *args: object, **options: Unpack[AddOptions]) -> Task[T]: ...
     @overload
-    def add(
-        self,
-        kind: str,
-        *args: object,
-        after: After = None,
-        name: str | None = None,
-        priority: float | None = None,
-        key: object = None,
-        dedupe: object = None,
-    ) -> Task[Any]: ...
-    def add(
+    def add(self, kind: str, *args: object, **options: Unpack[AddOptions]) -> Task[Any]: ...
+    def add(  # noqa: C901 - the common case passes straight through, without a call
         self,
         kind: Callable[..., Any] | str,
         *args: object,
@@ -138,8 +115,10 @@ class TaskGraph(Wiring):
         key: object = None,
         dedupe: object = None,
     ) -> Task[Any]:
-        """Add a task and return it. Synchronous, at any time: before a run, and while it runs from inside of
-        tasks and outside.
+        """Add a task and return it, before a run or during one, from inside of tasks or outside.
+
+            page = graph.add(fetch, url)
+            words = graph.add(count_words, page, after=done(other), priority=1)
 
         - `kind`: a function, a `TaskType`, or the name of a registered one; in a `functools.partial` with
           some of its arguments.
@@ -157,16 +136,17 @@ class TaskGraph(Wiring):
         will run in a copy of the context of this call.
 
         Raises `UnknownType`, `UnknownGroup`, `DuplicateType`, `ForeignTask`, `BadType`, `BadValue`, or
-        `WrongThread` while the graph runs in another thread, before anything has changed."""
+        `WrongThread` while the graph runs in another thread, before anything has changed.
+        """
         if self._thread is not None:
             self._check_thread("add")
         arguments: tuple[Any, ...] | Arguments = args
         unknown = None
         try:
-            task_type, group = self._kinds[kind]
+            task_type, group = self._known[kind]
         except (KeyError, TypeError):
-            kind, args, keywords = _without_partial(kind, args)
-            task_type, group = self._kind(kind)
+            kind, args, keywords = without_partial(kind, args)
+            task_type, group = self._kinds.find(kind)
             unknown = kind
             arguments = packed(args, keywords)
         else:
@@ -174,7 +154,7 @@ class TaskGraph(Wiring):
                 if type(value) not in ATOMS:
                     arguments = packed(args, {})
                     break
-        inputs: tuple[Input, ...] = () if type(arguments) is tuple else arguments.results_of
+        inputs: tuple[Input, ...] = () if type(arguments) is tuple else arguments.results_of  # type: ignore[union-attr]  # not a tuple
         if after is not None:
             inputs += as_inputs(after)
         if inputs:
@@ -185,7 +165,7 @@ class TaskGraph(Wiring):
             if dedupe is not None and (task_type.origin, dedupe) in self._deduped:
                 return self._deduped[task_type.origin, dedupe]
         if unknown is not None:
-            self._remember(unknown, task_type, group)
+            self._kinds.remember(unknown, task_type, group)
         parent = CURRENT_TASK.get()
         if parent is None or parent.group.graph is not self:
             parent = self.root
@@ -204,7 +184,9 @@ class TaskGraph(Wiring):
 
         `arguments` is `(args, kwargs)`, or None for none. The predecessor only records who scheduled it, as
         the parent (or, once it and all that it spawned have ended, its closest ancestor that is still open).
-        Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask` and what `add` does."""
+        Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask`, `BadType` for
+        other arguments, and what `add` does.
+        """
         return await wait_tasks.create_task(self, name, arguments, predecessor_uid)
 
     async def create_wait_task(
@@ -212,24 +194,25 @@ class TaskGraph(Wiring):
         name: str,
         arguments: wait_tasks.WaitArguments,
         predecessor_uids: Iterable[int],
-        mode: bool | str,  # noqa: FBT001 - the mission's first user wrote it so
+        mode: bool | str,  # noqa: FBT001 - callers of this form give it by position
     ) -> int:
         """Add a task of a registered type that waits for others, and return its uid.
 
         - `arguments`: `(args, kwargs)`; or None: the function gets the list of predecessor Tasks; or a
-          function of that list, sync or async, that gives `(args, kwargs)` when they are ready. If it raises,
-          the task fails.
-        - `mode`: True: run when all are done; False: when all succeeded; `'SUCCESS__ALL'`, `'COMPLETE__ALL'`,
-          `'SUCCESS__n'`, `'COMPLETE__n'`: when all or n have succeeded or are done.
+          function of that list, sync or async, that gives `(args, kwargs)` when the task starts. If it
+          raises, the task fails.
+        - `mode`: True: run when all are done (have ended in whatever way); False: when all succeeded;
+          `'SUCCESS__ALL'`, `'COMPLETE__ALL'`, `'SUCCESS__n'`, `'COMPLETE__n'`: when all or n have succeeded
+          or are done.
 
         Checkpoints while the graph runs. Raises `UnknownType`, `UnknownTask`, `BadValue` and what `add` does.
         """
         return await wait_tasks.create_wait_task(self, name, arguments, predecessor_uids, mode)
 
     def create_wait_link(self, predecessor_uid: int, uid: int) -> None:
-        """Let a task wait for one more: a wait task in its own mode, which lists it as a predecessor; others
-        for its success.
+        """Let a task wait for one more.
 
+        A wait task counts it as one more predecessor, in its own mode; any other task waits for its success.
         Raises as `connect` does, and `UnknownTask`.
         """
         wait_tasks.create_wait_link(self, predecessor_uid, uid)
@@ -237,7 +220,10 @@ class TaskGraph(Wiring):
     # Cancelling and looking ---------------------------------------------------------------------------------
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel every task, and while a run goes on also those that are still added to it. Idempotent."""
+        """Cancel every task that has not ended, and while a run goes on also those that are still added.
+
+        Doing so twice is fine. Raises `WrongThread` while the graph runs in another thread.
+        """
         self.cancel_subtree(self.root, reason)
 
     def __getitem__(self, uid: int) -> Task[Any]:
@@ -270,13 +256,14 @@ class TaskGraph(Wiring):
         """Return the tasks that match all that is given, in the order they were added. Looks at every task.
 
         A type is named by its name, or is a TaskType (its variations included) or a function. Raises
-        `UnknownGroup`, and `ValueError` for what names no state."""
+        `UnknownGroup`, and `ValueError` for what names no state.
+        """
         found: Iterable[Task[Any]] = (task for task in self._tasks.values() if task is not self.root)
         if state is not None:
             wanted = TaskState(state)
             found = (task for task in found if task.state is wanted)
         if type is not None:
-            found = (task for task in found if _is_kind(task.type, type))
+            found = (task for task in found if is_kind(task.type, type))
         if group is not None:
             its_group = group if isinstance(group, WorkerGroup) else self.group(group)
             found = (task for task in found if task.group is its_group)
@@ -285,12 +272,17 @@ class TaskGraph(Wiring):
         return tuple(found)
 
     def statistics(self) -> inspection.Statistics:
-        """Return how many tasks there are in each state, and how each group stands. Counts nothing anew."""
+        """Return how many tasks there are in each state, and how each group stands.
+
+        Takes time in the number of groups, not of tasks.
+        """
         return inspection.statistics(self)
 
     def why(self, task: Task[Any]) -> str:
-        """Return in words why a task is not running: what it waits for, the group that is full and who fills
-        it, or how it ended.
+        """Return in words why a task is not running.
+
+        That is what it waits for, the group that is full and who fills it, or how it ended. Raises `BadType`
+        or `ForeignTask`.
         """
         if not isinstance(task, Task):
             raise BadType("what why() is asked about", task, "it must be a Task")
@@ -298,45 +290,21 @@ class TaskGraph(Wiring):
         return inspection.why(self, task)
 
     def find_cycle(self) -> tuple[Task[Any], ...]:
-        """Return tasks of which each waits for the one before it, and the first for the last; empty if there
-        is no cycle of waits.
+        """Return a cycle of waits, or an empty tuple if there is none.
 
-        Takes time linear in the tasks that are open and their edges.
+        Each of its tasks waits for the one before it, and the first for the last. Takes time linear in the
+        tasks that are open and their edges.
         """
         return cycles.find_cycle(self)
 
     def check(self) -> None:
-        """Verify all that the graph keeps count of by counting it anew; raises `AssertionError`. For tests:
-        it looks at everything.
+        """Verify all that the graph keeps count of by counting it anew; raises `AssertionError`.
+
+        For tests, as it looks at everything. The `results` must know `in`, as a dict does.
         """
         checking.check(self)
 
     # The parts of it ----------------------------------------------------------------------------------------
-
-    def _kind(self, kind: object) -> tuple[TaskType[..., Any], WorkerGroup]:
-        """Return the type and group of whatever names a kind of task. Changes nothing."""
-        if isinstance(kind, str):
-            if kind not in self._registry:
-                fix = "only registered types have names: TaskGraph({'name': function}), or use the function"
-                raise UnknownType([kind], self._registry, fix)
-            task_type = self._registry[kind]
-        elif isinstance(kind, TaskType):
-            if self._registry.get(kind.name, kind.origin) is not kind.origin:
-                raise DuplicateType(kind.name)
-            task_type = kind
-        elif callable(kind):
-            task_type = TaskType(kind)
-        else:
-            rule = "it must be a function, a TaskType, or the name of a registered one"
-            raise BadType("the kind of a task", kind, rule)
-        return task_type, self.group(task_type.group or self._assignments.get(task_type.name, DEFAULT))
-
-    def _remember(self, kind: object, task_type: TaskType[..., Any], group: WorkerGroup) -> None:
-        """Know a kind of task the next time, and a type by its name."""
-        if isinstance(kind, TaskType):
-            self._registry.setdefault(kind.name, kind.origin)
-        with suppress(TypeError):  # a callable that cannot be hashed is a kind of its own every time
-            self._kinds[kind] = task_type, group
 
     def _label(self, task: Task[Any], label: Label) -> None:
         task.label = label
@@ -353,13 +321,15 @@ class TaskGraph(Wiring):
         after: Condition | None = None,
         parent: Task[Any] | None = None,
     ) -> Task[Any]:
-        """Add a task of a registered type whose arguments are packed already, and perhaps with a parent other
-        than the caller.
+        """Add a task of a registered type whose arguments are packed already.
+
+        `parent` takes the place of the task in whose body this is called.
         """
         self._check_thread("add")
-        task_type, group = self._kind(kind)
-        needed = () if isinstance(arguments, tuple) else arguments.results_of
-        inputs = (*needed, *([] if after is None else [after]))
+        task_type, group = self._kinds.find(kind)
+        inputs: tuple[Input, ...] = () if isinstance(arguments, tuple) else arguments.results_of
+        if after is not None:
+            inputs += (after,)
         scheduler = parent or CURRENT_TASK.get()
         if scheduler is None or scheduler.group.graph is not self:
             scheduler = self.root
@@ -376,13 +346,13 @@ class TaskGraph(Wiring):
         self._insert(task)
         return task
 
-    def _insert(self, task: Task[Any]) -> None:
+    def _insert(self, task: Task[Any]) -> None:  # noqa: C901, PLR0912 - the common case makes no calls
         """Take in a new task, all of which has been checked."""
         self._tasks[task.uid] = task
         self._next_uid += 1
         parent = task.parent
-        # A task that has settled has done so for good: what is left of it adds for the first of its ancestors
-        # that has not.
+        # A task that has settled has done so for good: what its body left running adds for the first of its
+        # ancestors that has not.
         while not parent._unsettled:
             parent = task.parent = parent.parent
         parent._unsettled += 1
@@ -415,35 +385,6 @@ class TaskGraph(Wiring):
             self._announce()
 
 
-def _as_types(
-    given: Mapping[str, Callable[..., Any]] | Iterable[TaskType[..., Any]] | None,
-) -> Iterator[TaskType[..., Any]]:
-    if given is None:
-        return
-    if isinstance(given, Mapping):
-        for name, function in given.items():
-            if isinstance(function, TaskType):
-                yield function if function.name == name else function.but(name=name)
-            else:
-                yield TaskType(function, name=name)
-        return
-    for kind in given:
-        if not isinstance(kind, TaskType):
-            rule = "task_functions is a mapping of names to functions, or an iterable of TaskTypes"
-            raise BadType("a task function without a name", kind, rule)
-        yield kind
-
-
-def _without_partial(kind: object, args: tuple[Any, ...]) -> tuple[object, tuple[Any, ...], dict[str, Any]]:
-    """Return the kind in a partial, and the arguments it is to be called with."""
-    keywords: dict[str, Any] = {}
-    while isinstance(kind, partial):
-        args = (*kind.args, *args)
-        keywords = {**kind.keywords, **keywords}
-        kind = kind.func
-    return kind, args, keywords
-
-
 def _check_labels(name: object, priority: object, key: object, dedupe: object) -> None:
     if name is not None and (not isinstance(name, str) or not name):
         raise BadType("name", name, "it must be a string that is not empty")
@@ -456,14 +397,6 @@ def _check_labels(name: object, priority: object, key: object, dedupe: object) -
             raise BadType(
                 option, value, "it must be hashable, such as a string, a number or a tuple of them"
             ) from None
-
-
-def _is_kind(task_type: TaskType[..., Any], kind: TaskType[..., Any] | Callable[..., Any] | str) -> bool:
-    if isinstance(kind, str):
-        return task_type.name == kind
-    if isinstance(kind, TaskType):
-        return task_type.origin is kind.origin
-    return bool(task_type.function == kind)
 
 
 def _root() -> None:

@@ -95,7 +95,8 @@ class TaskType(Generic[P, R]):
         """Return a variation: this type with some policies changed, for a call or a few.
 
         It keeps its name, and counts as the same kind for `dedupe=`; a variation with a name of its own is a
-        type of its own."""
+        type of its own. Raises `BadType` for another change, and as a new type does.
+        """
         unknown = changes.keys() - {"name", "group", "executor", "abandon_after"}
         if unknown:
             rule = "a variation may change name, group, executor and abandon_after"
@@ -110,10 +111,12 @@ def task_type(
     executor: str | None = None,
     abandon_after: float | None = None,
 ) -> Callable[[Callable[P, R]], TaskType[P, R]]:
-    """Make a function a `TaskType`, as a decorator with the options of one.
+    """Return a decorator that makes a function a `TaskType`.
 
-    @task_type(group="http")
-    async def fetch(url: str) -> str: ...
+        @task_type(group="http")
+        async def fetch(url: str) -> str: ...
+
+    The options are those of `TaskType`, and so are the errors.
     """
     given = {"name": name, "group": group, "executor": executor, "abandon_after": abandon_after}
     options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
@@ -131,6 +134,5 @@ def name_of(function: object) -> str:
 
 
 def _is_async(function: object) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)
-    )  # noqa: B004 - it is the method that is asked for
+    method = getattr(function, "__call__", None)  # noqa: B004 - the method itself is wanted
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)

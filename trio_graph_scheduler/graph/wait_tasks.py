@@ -1,8 +1,10 @@
-"""The explicit form: tasks and waits by uid, as the mission's first user wrote them.
+"""The explicit form: types by name, tasks and waits by uid.
 
-uid = await graph.create_task("get_html", ((url,), {}), graph.root.uid)
-wait_uid = await graph.create_wait_task("process_html", None, [uid], True)
-graph.create_wait_link(other_uid, wait_uid)
+    uid = await graph.create_task("get_html", ((url,), {}), graph.root.uid)
+    wait_uid = await graph.create_wait_task("process_html", None, [uid], True)
+    graph.create_wait_link(other_uid, wait_uid)
+
+The methods of `TaskGraph` say what they do; here is how.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Arguments, ComputedArguments, Given, packed
+from .arguments import Arguments, ComputedArguments, Given, GivenByUser, packed
 from .conditions import DONE, SUCCEED, Condition
 from .errors import BadType, BadValue
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from .task import Task
     from .task_graph import TaskGraph
 
-GivenByUser = tuple[Iterable[Any], Mapping[str, Any]]
 WaitArguments = GivenByUser | None | Callable[[list["Task[Any]"]], GivenByUser | Awaitable[GivenByUser]]
 MODES = re.compile(r"(SUCCESS|COMPLETE)__(ALL|\d{1,9})")
 
@@ -36,7 +37,11 @@ async def create_task(
 
 
 async def create_wait_task(
-    graph: TaskGraph, name: str, arguments: WaitArguments, predecessor_uids: Iterable[int], mode: bool | str
+    graph: TaskGraph,
+    name: str,
+    arguments: WaitArguments,
+    predecessor_uids: Iterable[int],
+    mode: bool | str,  # noqa: FBT001 - as TaskGraph.create_wait_task takes it
 ) -> int:
     """Add a task that waits for others; `TaskGraph.create_wait_task` is the public form."""
     predecessors = list(dict.fromkeys(graph[uid] for uid in predecessor_uids))
@@ -69,13 +74,16 @@ class WaitMode(Condition):
     __slots__ = ()
 
 
-def condition_of(mode: bool | str, predecessors: list[Task[Any]]) -> WaitMode:
+def condition_of(mode: bool | str, predecessors: list[Task[Any]]) -> WaitMode:  # noqa: FBT001 - True is a mode
     """Return the condition that a mode names. Raises `BadValue`."""
     if isinstance(mode, bool):
         return WaitMode(DONE if mode else SUCCEED, predecessors)
     match = MODES.fullmatch(mode) if isinstance(mode, str) else None
     if match is None:
-        rule = "it must be True (all done), False (all succeeded), 'SUCCESS__ALL', 'COMPLETE__ALL', 'SUCCESS__n' or 'COMPLETE__n'"
+        rule = (
+            "it must be True (all done), False (all succeeded), 'SUCCESS__ALL', 'COMPLETE__ALL', 'SUCCESS__n'"
+            " or 'COMPLETE__n'"
+        )
         raise BadValue("the mode of a wait task", mode, rule)
     verb = SUCCEED if match[1] == "SUCCESS" else DONE
     if match[2] == "ALL":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .conditions import SETTLED, Condition
+from .conditions import SETTLED, Condition, holds
 from .cycles import would_close_cycle
 from .errors import AlreadyStarted, BadType, ForeignTask, NotConnected, ResultNeeded, WouldCloseCycle
 from .lifecycle import Input, Lifecycle
@@ -22,7 +22,8 @@ class Wiring(Lifecycle):
 
         Before a run it may close a cycle (found when the graph is run); on a running graph it searches, and
         raises `WouldCloseCycle`. Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`; nothing
-        has changed then."""
+        has changed then.
+        """
         self._check_change("connect", then)
         self._checked((first,))
         if first in then._inputs:
@@ -36,12 +37,12 @@ class Wiring(Lifecycle):
         self._propagate(decided)
 
     def disconnect(self, first: Input, then: Task[Any]) -> None:
-        """Let `then`, which has not started, no longer wait for `first`, a Task or the very Condition it was
-        given.
+        """Let `then`, which has not started, no longer wait for `first`.
 
-        Takes time linear in the number of tasks that wait for `first`. Raises `NotConnected`, `ResultNeeded`
-        if `then` uses the result of `first`, `AlreadyStarted`, `ForeignTask`, `WrongThread`; nothing has
-        changed then."""
+        `first` is a Task or the very Condition object that `then` was given. Takes time linear in the number
+        of tasks that wait for `first`. Raises `NotConnected`, `ResultNeeded` if `then` uses the result of
+        `first`, `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`; nothing has changed then.
+        """
         self._check_change("disconnect", then)
         if first not in then._inputs:
             raise NotConnected(first, then)
@@ -50,7 +51,7 @@ class Wiring(Lifecycle):
         then._inputs = tuple(item for item in then._inputs if item is not first)
         if isinstance(first, Condition):
             first.release()
-        if _holds(first) is None:
+        if holds(first) is None:
             _dependents_of(first).remove(then)
             self._count_down(then)
         self._propagate([])
@@ -62,8 +63,9 @@ class Wiring(Lifecycle):
         without `b` can no longer hold. Tasks that it is recorded as the scheduler of become its parent's.
         Whoever still holds it finds it CANCELLED.
 
-        Raises `AlreadyStarted`, `ForeignTask`, `WrongThread`, and `ResultNeeded` if a task takes its result
-        as an argument."""
+        Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`, and `ResultNeeded` if a task takes
+        its result as an argument; nothing has changed then.
+        """
         self._check_change("remove", task)
         dependents = task._dependents or []
         users = [
@@ -99,7 +101,10 @@ class Wiring(Lifecycle):
             self.driver.ended(task)
 
     def extend(self, condition: Condition, first: Task[Any], then: Task[Any]) -> None:
-        """Let the condition of one task count one more. Raises as `connect` does."""
+        """Let the condition of one task count one more operand.
+
+        Raises as `connect` does.
+        """
         self._check_change("extend", then)
         self._checked((first,))
         if first in condition.operands:
@@ -126,15 +131,15 @@ class Wiring(Lifecycle):
     def _wait_for(self, task: Task[Any], item: Input, decided: list[Input]) -> None:
         """Let a task wait for one of its inputs; if that can no longer come true the task is skipped."""
         if type(item) is Task:
-            holds = item.state is SUCCEEDED if item.state in END_STATES else None
+            verdict = item.state is SUCCEEDED if item.state in END_STATES else None
         else:
             self._follow(item)
             item.use()
-            holds = item.holds
-        if holds:
+            verdict = item.holds
+        if verdict:
             return
         task._missing += 1
-        if holds is None:
+        if verdict is None:
             if item._dependents is None:
                 item._dependents = [task]
             else:
@@ -149,7 +154,7 @@ class Wiring(Lifecycle):
             return
         for node in condition.nodes():
             if node.graph is None:
-                node.graph = self
+                node.graph = self  # type: ignore[assignment]  # a Wiring is a TaskGraph, which builds on it
                 for operand in node.operands:
                     self._follow_operand(node, operand)
                 node.decide()
@@ -187,21 +192,23 @@ class Wiring(Lifecycle):
         parent = task.parent
         for child in task.children:
             child.parent = parent
-            parent._children.append(child)
+            parent._children.append(child)  # type: ignore[union-attr]  # it lists the task at least
             parent._unsettled += not child.settled
         task._unsettled = 1
         task._children = None
+        self._gaps.pop(task, None)
 
     def _forget(self, task: Task[Any]) -> None:
-        """Take a removed task out of all lists. Its place among its siblings is cleared together with others,
-        once half are such.
+        """Take a removed task out of all lists.
+
+        In that of its siblings it stays until more than half of them have been removed.
         """
         del self._tasks[task.uid]
         self._deduped.pop((task.type.origin, task.label.dedupe), None)
         parent = task.parent
         gaps = self._gaps[parent] = self._gaps.get(parent, 0) + 1
-        if gaps > len(parent._children) // 2:
-            parent._children = [child for child in parent._children if child in self]
+        if gaps > len(parent._children) // 2:  # type: ignore[arg-type]  # it lists the task at least
+            parent._children = list(parent.children)
             del self._gaps[parent]
 
     def _check_change(self, attempt: str, task: Task[Any]) -> None:
@@ -213,7 +220,7 @@ class Wiring(Lifecycle):
             raise AlreadyStarted(task, attempt)
 
     def _checked(self, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
-        """Return inputs each once, all of which are in this graph. Raises `BadType` or `ForeignTask`."""
+        """Return these inputs, each once; raise `ForeignTask` or `BadType` for what cannot be one here."""
         known = self._tasks.get
         for item in inputs:
             if type(item) is Task:
@@ -232,7 +239,7 @@ AFTER = "it must be a Task, a condition such as done(task), or an iterable of th
 
 
 def as_inputs(after: object) -> tuple[Any, ...]:
-    """Return what a task is to wait for as a tuple. Raises `BadType`."""
+    """Return what `after=` was given as a tuple. Raises `BadType`."""
     if type(after) is list or type(after) is tuple:
         return tuple(after)
     if isinstance(after, (Task, Condition)):
@@ -240,12 +247,6 @@ def as_inputs(after: object) -> tuple[Any, ...]:
     if isinstance(after, (str, bytes)) or not isinstance(after, Iterable):
         raise BadType("after", after, AFTER)
     return tuple(after)
-
-
-def _holds(item: Input) -> bool | None:
-    if isinstance(item, Condition):
-        return item.holds
-    return item.state is SUCCEEDED if item.state in END_STATES else None
 
 
 def _dependents_of(item: Input) -> list[Any]:
