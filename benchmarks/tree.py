@@ -71,7 +71,9 @@ def graph_of(tree: Tree) -> TaskGraph:
 
 async def library(tree: Tree) -> None:
     """Execute a graph that grows."""
-    await execute_graph(graph_of(tree))
+    await execute_graph(
+        graph_of(tree), warn_blocking_after=None
+    )  # a million tasks mean long garbage collections
 
 
 async def plain_loop(tree: Tree) -> None:

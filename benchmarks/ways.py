@@ -38,7 +38,7 @@ def graph_of(shape: Shape, bodies: Sequence[Body]) -> TaskGraph:
 
 async def library(shape: Shape, bodies: Sequence[Body]) -> None:
     """Add all tasks to a graph and execute it."""
-    await execute_graph(graph_of(shape, bodies))
+    await execute_graph(graph_of(shape, bodies), warn_blocking_after=None)  # see tree.library
 
 
 async def plain_loop(shape: Shape, bodies: Sequence[Body]) -> None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import trio
 
 from findings import Broken, NotAPage, Outcome, Redirect, WordIndex, summary, word_index
@@ -63,7 +63,7 @@ Answer = Document | Redirect | NotAPage | Broken
 class Crawl:
     """A graph of visits to all that these addresses lead to, on their own hosts."""
 
-    def __init__(self, starts: Sequence[str], client: httpx.AsyncClient, limits: Limits) -> None:
+    def __init__(self, starts: Sequence[str], client: httpx2.AsyncClient, limits: Limits) -> None:
         self.client = client
         self.limits = limits
         self.pages_left = limits.pages
@@ -139,7 +139,7 @@ class Crawl:
         return word_index(self.outcomes())
 
 
-async def fetch(client: httpx.AsyncClient, address: str, seconds: float) -> Answer:
+async def fetch(client: httpx2.AsyncClient, address: str, seconds: float) -> Answer:
     """Ask for an address. That a link is broken is no failure of the task: it is what we want to know."""
     try:
         with trio.fail_after(seconds):
@@ -147,13 +147,13 @@ async def fetch(client: httpx.AsyncClient, address: str, seconds: float) -> Answ
                 return await read(response, address)
     except trio.TooSlowError:
         return Broken(f"no complete answer within {seconds:g} seconds")
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         return Broken(str(error) or type(error).__name__)
-    except httpx.InvalidURL as error:  # httpx looks where a redirect leads
+    except httpx2.InvalidURL as error:  # httpx2 looks where a redirect leads
         return Broken(f"redirects to no web address: {error}")
 
 
-async def read(response: httpx.Response, address: str) -> Answer:
+async def read(response: httpx2.Response, address: str) -> Answer:
     """Read an answer as far as it is of use: pages only, and not without end."""
     if response.has_redirect_location:
         location = response.headers["location"]
@@ -161,14 +161,14 @@ async def read(response: httpx.Response, address: str) -> Answer:
             target = resolve(address, location)
         except ValueError as error:
             return Broken(f"redirects to {location!r}: {error}")
-        return Broken(f"redirects to {location!r}") if target is None else Redirect(target)
+        return Broken(f"redirects to no web address: {location!r}") if target is None else Redirect(target)
     if not response.is_success:
         return Broken(f"HTTP {response.status_code} {response.reason_phrase}".rstrip())
     kind = response.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
     if kind not in HTML:
         return NotAPage(kind)
     body = bytearray()
-    with trio.CancelScope() as enough:  # a `break` would leave the generators inside of httpx unfinished
+    with trio.CancelScope() as enough:  # a `break` would leave the generators inside of httpx2 unfinished
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MOST_BYTES:
@@ -182,9 +182,9 @@ async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
     """Crawl the sites of these addresses. Returns how many pages were read, and what there is to say."""
     # One client for all visits, so that they share connections. How many there are at a time is the graph's
     # business, how long they take that of fetch(); and what this machine serves to itself needs no proxy.
-    client = httpx.AsyncClient(
-        timeout=None,  # noqa: S113 - see above
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+    client = httpx2.AsyncClient(
+        timeout=None,
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
         mounts={"all://127.0.0.1": None},
     )
     async with client:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit
 
-import httpx
+import httpx2
 from bs4 import BeautifulSoup, ParserRejectedMarkup
 from bs4.dammit import EncodingDetector
 
@@ -47,10 +47,10 @@ def normalise(address: str) -> str:
     address that can be fetched.
     """
     try:
-        # urllib writes the scheme in lower case; httpx does so with the host, drops ".." and default ports,
+        # urllib writes the scheme in lower case; httpx2 does so with the host, drops ".." and default ports,
         # and escapes what must be.
-        url = urlsplit(str(httpx.URL(urlsplit(address).geturl())))
-    except httpx.InvalidURL as error:
+        url = urlsplit(str(httpx2.URL(urlsplit(address).geturl())))
+    except httpx2.InvalidURL as error:
         raise ValueError(str(error)) from error
     if url.scheme not in {"http", "https"}:
         raise ValueError("it does not begin with http:// or https://")

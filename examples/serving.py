@@ -1,7 +1,7 @@
 """Serve a folder of HTML on this machine, for the examples to have something to fetch.
 
 with serve(MUSEUM) as address:
-    print(httpx.get(address + "index.html").text)
+    print(httpx2.get(address + "index.html").text)
 
 MUSEUM is a small site with all that real ones have: broken links, a redirect (gallery), links in a circle, a
 picture, plain text, an empty page, and pages that name their encoding wrongly (fog-signal) or not at all

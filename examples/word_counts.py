@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import httpx
+import httpx2
 import trio
 
 from pages import parse
@@ -25,7 +25,7 @@ from trio_graph_scheduler.graph import TaskGraph
 
 async def get_html(url: str) -> bytes:
     """Fetch a page, by the client of the worker loop that runs this."""
-    client: httpx.AsyncClient = worker_context()
+    client: httpx2.AsyncClient = worker_context()
     response = await client.get(url)
     return response.raise_for_status().content
 
@@ -50,7 +50,7 @@ TASK_FUNCTIONS: dict[str, Callable[..., Any]] = {
 WORKER_LOOPS: dict[str, int | WorkerGroup] = {
     "default": 2,
     # Four loops, with a client each that is closed when the run ends. Pages of this machine need no proxy.
-    "http": WorkerGroup(4, context=partial(httpx.AsyncClient, trust_env=False)),
+    "http": WorkerGroup(4, context=partial(httpx2.AsyncClient, trust_env=False)),
 }
 WORKER_ASSIGNMENTS = {"get_html": "http"}
 

@@ -20,9 +20,8 @@ def run(main: Callable[..., Awaitable[T]], *args: object, seed: int = 0, clock: 
     """Run an async function on a mock clock that jumps, in an order of trio tasks that depends on the seed
     only.
     """
-    trio._core._run._r = random.Random(seed)  # type: ignore[attr-defined]  # trio's own tests fix its order the same way
-    result = trio.run(main, *args, clock=MockClock(autojump_threshold=0) if clock else None)
-    return result  # type: ignore[no-any-return]  # trio.run is typed for coroutine functions only
+    trio._core._run._r = random.Random(seed)  # noqa: S311 - nothing secret about it
+    return trio.run(main, *args, clock=MockClock(autojump_threshold=0) if clock else None)
 
 
 class Meter:

@@ -28,7 +28,7 @@ Answer = bytes | Callable[[BaseHTTPRequestHandler], None]
 @contextmanager
 def started(example: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Start an example as a program, strictly: a warning is an error."""
-    # But httpx and httpcore leave generators of theirs behind where a page is not what its headers say.
+    # But httpx2 and httpcore leave generators of theirs behind where a page is not what its headers say.
     flags = ["-X", "dev", "-W", "error", "-W", "ignore:Async generator 'http:ResourceWarning"]
     command = [sys.executable, *flags, str(EXAMPLES / example), *map(str, arguments)]
     pipe = subprocess.PIPE

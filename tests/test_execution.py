@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -13,14 +13,17 @@ import pytest
 import trio
 import trio.lowlevel
 
+from tests import support
 from tests.support import Meter, add_here, fail, forever, give, give_later, nothing, states
 from trio_graph_scheduler import (
     ForeignTask,
     GraphFailed,
     NoCurrentTask,
     Task,
+    TaskCancelled,
     TaskFailed,
     TaskGraph,
+    TaskSkipped,
     TaskState,
     TaskType,
     WorkerGroup,
@@ -62,6 +65,7 @@ def test_results_flow_into_arguments(run: Run, size: int) -> None:
 
 def test_a_body_starts_when_its_condition_holds_and_not_before(run: Run, size: int) -> None:
     """Each kind of condition starts its task at the moment it holds."""
+    begin = 0.0
     started: dict[str, float] = {}
 
     async def note(name: str) -> None:
@@ -79,7 +83,7 @@ def test_a_body_starts_when_its_condition_holds_and_not_before(run: Run, size: i
             worker_assignments={"give_later": "timed", "fail_at": "timed"},
         )
         a, b, c = graph.add(give_later, 0, 1), graph.add(give_later, 0, 2), graph.add(fail_at, 3)
-        conditions = {
+        conditions: dict[str, Any] = {
             "a": a,
             "a and b": succeeded(a, b),
             "c failed": failed(c),
@@ -99,7 +103,6 @@ def test_a_body_starts_when_its_condition_holds_and_not_before(run: Run, size: i
         graph.check()
         assert impossible.state is TaskState.SKIPPED
 
-    begin = 0.0
     run(main)
     assert started == {
         "a": 1,
@@ -256,7 +259,6 @@ def test_order_within_a_group(run: Run) -> None:
 @pytest.mark.parametrize("count", [1, 10, 100_000])
 def test_a_task_adds_many_children_in_a_group_of_one(count: int) -> None:
     """Any number of tasks can be added from inside of one, with one worker too."""
-    from tests.support import run
 
     async def spawn() -> None:
         for _ in range(count):
@@ -265,10 +267,10 @@ def test_a_task_adds_many_children_in_a_group_of_one(count: int) -> None:
     async def main() -> None:
         graph = TaskGraph(worker_loops={"default": 1})
         graph.add(spawn)
-        await execute_graph(graph)
+        await execute_graph(graph, warn_blocking_after=None)
         assert len(graph.tasks(state="SUCCEEDED")) == count + 1
 
-    run(main)
+    support.run(main)
 
 
 def test_a_group_of_zero_holds_its_tasks_until_resized(run: Run) -> None:
@@ -281,12 +283,11 @@ def test_a_group_of_zero_holds_its_tasks_until_resized(run: Run) -> None:
 
     async def main() -> None:
         graph = TaskGraph(worker_loops={"default": 0})
-        for _ in range(6):
-            task = graph.add(work)
+        tasks = [graph.add(work) for _ in range(6)]
         async with open_graph(graph):
             await trio.sleep(10)
             assert meter.total == 0
-            assert "paused" in graph.why(task)
+            assert "paused" in graph.why(tasks[-1])
             graph.groups["default"].resize(4)
             await trio.sleep(1)
             assert meter.now == 4
@@ -294,7 +295,7 @@ def test_a_group_of_zero_holds_its_tasks_until_resized(run: Run) -> None:
             graph.check()
             await trio.sleep(2)
             assert meter.now == 1
-            assert "full (limit 1)" in graph.why(task)
+            assert "full (limit 1)" in graph.why(tasks[-1])
         assert meter.total == 6
         graph.check()
 
@@ -322,7 +323,7 @@ def test_worker_contexts(run: Run, size: int) -> None:
         number = worker_context()
         await trio.sleep(1)
         assert worker_context() == number
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a child nursery is what this is about
             nursery.start_soon(lambda: _note(used))
 
     async def main() -> None:
@@ -420,8 +421,8 @@ def test_a_body_runs_in_the_context_of_whoever_added_it(run: Run, size: int) -> 
     run(main)
     assert sorted(seen) == sorted(
         [
-            ("a", "first"), ("a", "set by a"), ("b", "second"), ("b", "set by b"), ("c", "second"), ("c", "set by c"),
-            ("child", "set by a"), ("child", "set by child"),
+            ("a", "first"), ("a", "set by a"), ("child", "set by a"), ("child", "set by child"),
+            ("b", "second"), ("b", "set by b"), ("c", "second"), ("c", "set by c"),
         ]
     )  # fmt: skip
 
@@ -435,7 +436,7 @@ def test_current_task_is_known_in_bodies_only(run: Run) -> None:
         async def inner() -> None:
             found.append(current_task())
 
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - a child nursery is what this is about
             nursery.start_soon(inner)
         assert found == [current_task()]
         assert current_graph() is current_task().graph
@@ -464,7 +465,7 @@ def test_two_graphs_never_meet(run: Run) -> None:
             assert task.parent is inner.root
             with pytest.raises(ForeignTask):
                 current_graph().add(nothing, after=task)
-            value = await task.result()
+            value: int = await task.result()
         assert current_task().children == ()
         return value
 
@@ -480,7 +481,7 @@ def test_two_graphs_never_meet(run: Run) -> None:
 
 
 def test_a_task_declares_itself_failed(run: Run) -> None:
-    """`current_task().fail(reason)` fails the task when its body returns, without a traceback being needed."""
+    """`current_task().fail(reason)` fails the task when its body returns; nothing needs to be raised."""
 
     async def give_up() -> int:
         current_task().fail("no such page")
@@ -552,7 +553,6 @@ def test_the_result_of_a_task_without_one(run: Run) -> None:
     """Whoever asks for the result of a failed, skipped or cancelled task gets its error, and that handles the
     failure.
     """
-    from trio_graph_scheduler import TaskCancelled, TaskSkipped
 
     async def main() -> None:
         graph = TaskGraph()
@@ -567,5 +567,27 @@ def test_the_result_of_a_task_without_one(run: Run) -> None:
             stopped.cancel("enough")
             with pytest.raises(TaskCancelled, match="enough"):
                 await stopped.result()
+
+    run(main)
+
+
+class Later:
+    """Something to await that is no coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, str]:
+        """Wait a second."""
+        return (yield from give_later("later").__await__())
+
+
+def test_a_body_may_return_any_awaitable(run: Run, size: int) -> None:
+    """What a function that runs on trio's thread returns is awaited, if it can be."""
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"default": size})
+        task = graph.add(TaskType(Later, executor="async"))
+        report = await execute_graph(graph)
+        assert task.result_nowait() == "later"
+        assert report.duration == 1
+        graph.check()
 
     run(main)

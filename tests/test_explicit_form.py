@@ -11,7 +11,7 @@ import trio
 from tests.support import fail
 from trio_graph_scheduler import AlreadyStarted, Task, TaskState, current_task
 from trio_graph_scheduler.execution import execute_graph
-from trio_graph_scheduler.graph import TaskGraph
+from trio_graph_scheduler.graph import TaskGraph, wait_tasks
 
 Run = Callable[..., Any]
 
@@ -71,7 +71,7 @@ def test_the_program_of_the_first_user_runs_as_written(run: Run, size: int) -> N
 
 
 def test_the_ways_to_give_a_wait_task_its_arguments(run: Run, size: int) -> None:
-    """A value, None for the list of predecessors, or a function of them, sync or async, called when they are ready."""
+    """A value, None for the list of predecessors, or a function of them, sync or async."""
 
     def computed(predecessors: list[Task[str]]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
         return tuple(task.result_nowait() for task in predecessors), {"end": "!"}
@@ -88,14 +88,16 @@ def test_the_ways_to_give_a_wait_task_its_arguments(run: Run, size: int) -> None
         graph = make_graph(size)
         a = await graph.create_task("get_html", (["a"], {"suffix": "1"}), graph.root.uid)
         b = await graph.create_task("get_html", (("b",), {}), a)
-        given = {
+        given: dict[str, wait_tasks.WaitArguments] = {
             "value": (("x", "y"), {"end": "."}),
             "computed": computed,
             "later": computed_later,
             "broken": broken,
             "tasks": ((graph[b], graph[a]), {}),
         }
-        uids = {name: await graph.create_wait_task("join", what, [a, b], True) for name, what in given.items()}
+        uids = {
+            name: await graph.create_wait_task("join", what, [a, b], True) for name, what in given.items()
+        }
         listed = await graph.create_wait_task("process_html", None, [b, a, b], "SUCCESS__ALL")
         await execute_graph(graph, raise_failures=False)
         graph.check()
@@ -123,8 +125,8 @@ def test_the_ways_to_give_a_wait_task_its_arguments(run: Run, size: int) -> None
         ("COMPLETE__0", "SUCCEEDED"),
     ],
 )
-def test_modes(run: Run, mode: bool | str, state: str) -> None:
-    """Each mode runs or skips the wait task as its name says, with two predecessors that succeed and one that fails."""
+def test_modes(run: Run, mode: bool | str, state: str) -> None:  # noqa: FBT001 - drawn by name
+    """Two predecessors succeed and one fails: each mode runs or skips the wait task as its name says."""
 
     async def main() -> None:
         graph = make_graph()
@@ -138,7 +140,7 @@ def test_modes(run: Run, mode: bool | str, state: str) -> None:
 
 
 def test_tasks_are_created_while_the_graph_runs(run: Run, size: int) -> None:
-    """Inside a task both calls checkpoint, return uids, and record who scheduled what; links work until the start."""
+    """Inside a task both calls return uids and record who scheduled what; links work until the start."""
 
     async def spread() -> int:
         graph, me = current_task().graph, current_task()
@@ -150,7 +152,9 @@ def test_tasks_are_created_while_the_graph_runs(run: Run, size: int) -> None:
         return total
 
     async def main() -> None:
-        graph = TaskGraph({**TASK_FUNCTIONS, "spread": spread}, {"default": size, "http": 2}, WORKER_ASSIGNMENTS)
+        graph = TaskGraph(
+            {**TASK_FUNCTIONS, "spread": spread}, {"default": size, "http": 2}, WORKER_ASSIGNMENTS
+        )
         uid = await graph.create_task("spread", None, graph.root.uid)
         await execute_graph(graph)
         graph.check()

@@ -38,7 +38,7 @@ from trio_graph_scheduler.graph import (
     task_type,
 )
 from trio_graph_scheduler.graph.arguments import Arguments, ComputedArguments
-from trio_graph_scheduler.graph.lifecycle import NoDriver
+from trio_graph_scheduler.graph.driver import NoDriver
 from trio_graph_scheduler.graph.task import CURRENT_TASK
 
 T = TypeVar("T")

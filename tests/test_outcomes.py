@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -24,11 +26,13 @@ from trio_graph_scheduler import (
     TaskGraph,
     TaskState,
     TaskType,
+    WorkerGroup,
     done,
     execute_graph,
     failed,
     open_graph,
 )
+from trio_graph_scheduler.execution import worker_loops
 
 Run = Callable[..., Any]
 
@@ -166,6 +170,7 @@ class Unnotable(Exception):
     """An exception that takes no notes."""
 
     def add_note(self, note: str, /) -> None:
+        """Refuse."""
         raise RuntimeError(note)
 
 
@@ -272,7 +277,6 @@ def test_a_task_that_blocks_the_loop_is_named() -> None:
     """A body that keeps trio's thread for longer than allowed is named in a warning, also after it has
     waited.
     """
-    from trio_graph_scheduler.execution import worker_loops
 
     async def at_once() -> None:
         time.sleep(0.02)  # noqa: ASYNC251 - this is what it is about
@@ -302,7 +306,7 @@ def test_a_task_that_blocks_the_loop_is_named() -> None:
 
 
 def test_listeners_see_every_change_and_harm_nothing(run: Run, size: int) -> None:
-    """A listener is told each change in order; one that raises is closed, shown once, and the graph goes on."""
+    """A listener is told each change in order; one that raises is shown once and closed, no more."""
     seen: list[tuple[int, str, str]] = []
     shown: list[Any] = []
 
@@ -323,8 +327,6 @@ def test_listeners_see_every_change_and_harm_nothing(run: Run, size: int) -> Non
         assert isinstance(closed.error, ValueError)
         assert len(shown) == 1
         graph.check()
-
-    import sys
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "unraisablehook", shown.append)
@@ -383,5 +385,110 @@ def test_the_body_of_open_graph_may_fail(run: Run, size: int) -> None:
         graph.check()
         assert task.state is TaskState.CANCELLED
         assert task.reason == "the run ended with ValueError"
+
+    run(main)
+
+
+def test_a_body_that_waits_in_another_librarys_way_fails(run: Run, size: int) -> None:
+    """Trio's error for what it cannot wait for is raised in the body, and the worker loop goes on."""
+    caught: list[TypeError] = []
+
+    class Foreign:
+        def __await__(self) -> Generator[str, None, None]:
+            yield "what another library waits for"
+
+    async def body() -> None:
+        try:
+            await Foreign()
+        except TypeError as error:
+            caught.append(error)
+            raise
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"default": size})
+        task, other = graph.add(body), graph.add(give_later, 1)
+        await execute_graph(graph, raise_failures=False)
+        assert [task.error] == caught
+        assert other.result_nowait() == 1
+        graph.check()
+
+    run(main)
+
+
+def test_the_first_thing_that_ends_a_run_is_raised(run: Run) -> None:
+    """What goes wrong while a run is being ended does not hide why it is."""
+
+    @asynccontextmanager
+    async def context() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            raise OSError("second")
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"default": WorkerGroup(1, context=context)})
+        graph.add(nothing)
+        with pytest.raises(ValueError, match="first") as caught:
+            async with open_graph(graph):
+                await trio.sleep(1)
+                raise ValueError("first")
+        graph.check()
+        assert not graph.running
+        assert caught.value.__notes__ == ["while the run ended, there was also OSError('second')"]
+
+    run(main)
+
+
+def test_a_warning_that_is_an_error_ends_the_run() -> None:
+    """Where warnings are errors, a task that blocks the loop ends the run with the warning."""
+
+    async def blocks() -> None:
+        time.sleep(0.02)  # noqa: ASYNC251 - this is what it is about
+
+    async def main() -> None:
+        graph = TaskGraph()
+        task = graph.add(blocks)
+        after = graph.add(forever)
+        with pytest.raises(TaskBlocksLoop, match="task 1 'blocks' blocked"):
+            await execute_graph(graph, warn_blocking_after=0.01)
+        assert task.state is TaskState.SUCCEEDED
+        assert after.state is TaskState.CANCELLED
+        graph.check()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("error", [SystemExit, OSError])
+def test_what_ends_a_run_comes_out_also_while_its_body_waits(run: Run, error: type[BaseException]) -> None:
+    """An error of a worker context is raised, not the Cancelled that it makes of the body of `open_graph`."""
+
+    @asynccontextmanager
+    async def broken() -> AsyncIterator[None]:
+        raise error("broken")
+        yield  # type: ignore[unreachable]  # what makes it a generator
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"default": WorkerGroup(1, context=broken)})
+        task = graph.add(nothing)
+        with pytest.raises(error, match="broken"):
+            async with open_graph(graph):
+                await trio.sleep(10)
+        graph.check()
+        assert task.state is TaskState.CANCELLED
+
+    run(main)
+
+
+def test_no_failure_is_lost_when_something_else_ends_the_run(run: Run) -> None:
+    """An error of the body of `open_graph` carries notes about the failures that nobody has handled."""
+
+    async def main() -> None:
+        graph = TaskGraph()
+        graph.add(fail, "lost?", name="unlucky")
+        with pytest.raises(KeyError) as caught:
+            async with open_graph(graph):
+                await trio.sleep(1)
+                raise KeyError("body")
+        assert caught.value.__notes__ == ["task 1 'unlucky' had failed: ValueError('lost?')"]
 
     run(main)

@@ -53,7 +53,7 @@ def test_nested_waits_never_deadlock(run: Run, size: int) -> None:
 
 
 def test_several_waits_at_once_in_one_task(run: Run, size: int) -> None:
-    """A body that waits for several tasks in a nursery gives its one place back once, and takes it back once."""
+    """A body that waits for several tasks in a nursery gives back its one place, and takes it, once."""
     meter = Meter()
 
     async def child(delay: float) -> float:
@@ -121,6 +121,7 @@ def test_the_first_of_several_waits_goes_on_at_once(run: Run, size: int) -> None
 
 def test_who_resumes_goes_ahead_of_newcomers(run: Run) -> None:
     """A body whose wait is over gets the next place, before tasks that have been ready for longer."""
+    outside: Any = None
     order: list[str] = []
 
     async def waits() -> None:
@@ -143,7 +144,6 @@ def test_who_resumes_goes_ahead_of_newcomers(run: Run) -> None:
             graph.check()
         graph.check()
 
-    outside: Any = None
     run(main)
     assert order == ["a", "resumed", "b", "c"]
 
@@ -152,6 +152,8 @@ def test_a_wait_that_times_out_takes_its_place_back_first(run: Run) -> None:
     """Cancelling a wait (not the task) lets the body go on only when it has a place again, so the limit
     holds.
     """
+    never: Any = None
+    begin = 0.0
     meter = Meter()
 
     async def impatient() -> float:
@@ -179,14 +181,13 @@ def test_a_wait_that_times_out_takes_its_place_back_first(run: Run) -> None:
             graph.check()
             never.cancel()
 
-    never: Any = None
-    begin = 0.0
     run(main)
     assert meter.most == 1
 
 
 def test_waiting_for_what_has_ended_goes_on_at_once(run: Run) -> None:
     """Waiting for an ended task checkpoints and nothing else: the place is kept."""
+    early: Any = None
 
     async def body() -> None:
         await early.wait()
@@ -200,7 +201,6 @@ def test_waiting_for_what_has_ended_goes_on_at_once(run: Run) -> None:
         await execute_graph(graph)
         graph.check()
 
-    early: Any = None
     run(main)
 
 
@@ -292,6 +292,7 @@ def test_bodies_that_wait_for_each_other_are_a_standstill(run: Run, size: int, *
 
 def test_a_wait_with_a_way_out_is_no_standstill(run: Run) -> None:
     """A body that waits for its own dependent, but not for ever, goes on when its time is up."""
+    dependent: Any = None
 
     async def body() -> str:
         with trio.move_on_after(5):
@@ -307,12 +308,12 @@ def test_a_wait_with_a_way_out_is_no_standstill(run: Run) -> None:
         assert task.result_nowait() == "went on"
         assert dependent.state is TaskState.SUCCEEDED
 
-    dependent: Any = None
     run(main)
 
 
 def test_a_strand_outside_of_the_wait_keeps_the_run_alive(run: Run) -> None:
     """While another strand of a waiting body still does something, that is no standstill."""
+    dependent: Any = None
 
     async def body() -> None:
         async def helper() -> None:
@@ -331,7 +332,6 @@ def test_a_strand_outside_of_the_wait_keeps_the_run_alive(run: Run) -> None:
         graph.check()
         assert dependent.state is TaskState.SUCCEEDED
 
-    dependent: Any = None
     run(main)
 
 
@@ -358,6 +358,7 @@ def test_many_waiters_for_one_task(run: Run, size: int) -> None:
     """All who wait for a task go on when it ends, from bodies and from outside; a cancelled wait leaves
     nothing behind.
     """
+    slow: Any = None
 
     async def waiter() -> int:
         return int(await slow.result())
@@ -378,5 +379,4 @@ def test_many_waiters_for_one_task(run: Run, size: int) -> None:
         graph.check()
         assert [task.result_nowait() for task in tasks] == [4] * 20
 
-    slow: Any = None
     run(main)

@@ -16,7 +16,7 @@ MODULES = (trio_graph_scheduler, graph, execution)
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_public_name_is_there_and_says_what_it_is(module: object) -> None:
-    """All names of `__all__` exist, have a docstring, and so have the public methods of the classes among them."""
+    """All names of `__all__` have a docstring, and so have the methods of the classes among them."""
     names: list[str] = module.__all__  # type: ignore[attr-defined]
     assert names == sorted(names)
     for name in names:

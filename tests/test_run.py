@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from tests.support import add_here, fail, fail_later, forever, give, give_later,
 from trio_graph_scheduler import (
     AlreadyRunning,
     BadValue,
+    Condition,
     GraphFailed,
     GraphStalled,
     NotInTrio,
     NotRunning,
+    Task,
     TaskGraph,
     TaskState,
     WouldCloseCycle,
@@ -63,14 +66,15 @@ def test_an_open_graph_stays_open_while_its_body_runs(run: Run) -> None:
     steps: list[int] = []
 
     class Steps(trio.abc.Instrument):
-        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - the interface
             steps.append(1)
 
     async def main() -> None:
         graph = TaskGraph()
         async with open_graph(graph) as running:
             assert running.graph is graph
-            assert running.report is None
+            early = running.report
+            assert early is None
             await graph.add(give, 1).result()
             await trio.sleep(100)
             trio.lowlevel.add_instrument(instrument := Steps())
@@ -161,7 +165,9 @@ def test_closing_a_cycle_in_a_running_graph_is_refused(run: Run) -> None:
         c = graph.add(nothing, name="c", after=at_least(1, [b, gate]))
         d = graph.add(nothing, name="d", after=done(b) & settled(b))
         async with open_graph(graph):
-            for first, then in [(a, a), (b, a), (d, a), (done(d), a)]:
+            circles: list[tuple[Task[Any] | Condition, Task[Any]]]
+            circles = [(a, a), (b, a), (d, a), (done(d), a)]
+            for first, then in circles:
                 with pytest.raises(WouldCloseCycle, match="would close a cycle"):
                     graph.connect(first, then)
                 graph.check()
@@ -204,8 +210,6 @@ def test_a_graph_is_run_once_at_a_time(run: Run) -> None:
 
 def test_outside_of_trio() -> None:
     """Running a graph outside of trio is a clear error."""
-    import asyncio
-
     with pytest.raises(NotInTrio, match=r"trio\.run"):
         asyncio.run(execute_graph(TaskGraph()))
 
@@ -270,7 +274,8 @@ def test_nothing_is_left_behind(run: Run) -> None:
             assert running._waits._on == {}
             assert running._waits._returning == {}
             assert graph._announcer.subscriptions == []
-            assert graph._settling == graph._awaited == {}
+            assert graph._settling == {}
+            assert graph._awaited == {}
         assert trio.lowlevel.current_task().child_nurseries == []
 
     run(main)
@@ -308,5 +313,72 @@ def test_loops_beyond_the_limit_end(run: Run) -> None:
             await trio.sleep(1)
             (crew,) = running._crews.values()
             assert crew.size == len(crew.resting) == 2
+
+    run(main)
+
+
+def test_a_standstill_tells_of_twenty_tasks(run: Run) -> None:
+    """The message of GraphStalled stays short, and names what a task waits for and not what has ended."""
+
+    async def main() -> None:
+        graph = TaskGraph()
+        ended = graph.add(give, 1)
+        a = graph.add(nothing, name="a", after=[ended, done(ended)])
+        graph.connect(a, a)
+        stuck = [a, *(graph.add(nothing, after=a) for _ in range(24))]
+        with pytest.raises(GraphStalled, match=r"25 tasks can never end") as caught:
+            await execute_graph(graph)
+        error = caught.value
+        assert error.cycle == (a,)
+        assert list(error.unmet) == stuck
+        lines = str(error).splitlines()
+        assert lines[1] == "these wait for each other: task 2 'a' -> task 2 'a'"
+        assert lines[2].startswith("task 2 'a' waits for ")
+        assert "give" not in lines[2]
+        assert len(lines) == 23
+        assert lines[-1] == "... and 5 more"
+
+    run(main)
+
+
+def test_a_wait_link_that_closes_a_cycle_is_refused(run: Run) -> None:
+    """A wait task of a running graph gets no predecessor that waits for it, and is as it was."""
+
+    async def main() -> None:
+        graph = TaskGraph({"nothing": nothing}, {"default": 1})
+        gate = graph.add(give_later, 1)
+        async with open_graph(graph):
+            uid = await graph.create_wait_task("nothing", ((), {}), [gate.uid], True)
+            after = graph.add(nothing, after=graph[uid])
+            with pytest.raises(WouldCloseCycle, match="would close a cycle"):
+                graph.create_wait_link(after.uid, uid)
+            graph.check()
+        assert {task.state for task in graph} == {TaskState.SUCCEEDED}
+
+    run(main)
+
+
+def test_a_ready_wait_task_gets_one_more_predecessor(run: Run) -> None:
+    """A wait task that only lacks a place waits again when it gets a predecessor that has not ended."""
+
+    async def main() -> None:
+        graph = TaskGraph(
+            {"nothing": nothing},
+            {"default": 0, "timed": 2},
+            worker_assignments={"give": "timed", "give_later": "timed"},
+        )
+        first, later = graph.add(give, 1), graph.add(give_later, 2, 5)
+        async with open_graph(graph):
+            task = graph[await graph.create_wait_task("nothing", ((), {}), [first.uid], True)]
+            await trio.sleep(1)
+            assert str(task.state) == "READY"
+            graph.create_wait_link(later.uid, task.uid)
+            graph.check()
+            assert str(task.state) == "WAITING"
+            graph.groups["default"].resize(1)
+            await later.wait()
+            await task.wait()
+            assert later.state is task.state is TaskState.SUCCEEDED
+            graph.check()
 
     run(main)

@@ -5,7 +5,8 @@
         words = graph.add(count_words, page)
 
 `trio_graph_scheduler.graph` is what is to be done and knows nothing of trio; `trio_graph_scheduler.execution`
-does it on trio. Their public names are all here."""
+does it on trio. Their public names are all here.
+"""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -140,8 +141,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # What runs graphs is imported when it is first asked for, so that `graph` can be imported where trio is
-    # not.
+    # What runs graphs is imported when it is first asked for: `graph` works where there is no trio.
     if name in __all__:
         return getattr(importlib.import_module(f"{__name__}.execution"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

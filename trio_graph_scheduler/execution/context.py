@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def current_task() -> Task[Any]:
-    """Return the task whose body this is; also in its child nurseries and threads. Raises `NoCurrentTask`
-    outside of one.
+    """Return the task whose body this is, also in its child nurseries and threads.
+
+    Raises `NoCurrentTask` outside of one.
     """
     task = CURRENT_TASK.get()
     if task is None:
@@ -23,7 +24,10 @@ def current_task() -> Task[Any]:
 
 
 def current_graph() -> TaskGraph:
-    """Return the graph that runs this body. Raises `NoCurrentTask` outside of one."""
+    """Return the graph that runs this body.
+
+    Raises `NoCurrentTask` outside of one.
+    """
     task = CURRENT_TASK.get()
     if task is None:
         raise NoCurrentTask("current_graph")
@@ -31,10 +35,11 @@ def current_graph() -> TaskGraph:
 
 
 def worker_context() -> Any:
-    """Return the value of the context manager that this body's worker loop has entered (`WorkerGroup(limit,
-    context=...)`).
+    """Return what the context manager of this body's worker loop gave; None if its group has none.
 
-    None if its group has no context. Raises `NoCurrentTask` outside of a body that runs.
+        WorkerGroup(2, context=open_connection)  # worker_context() is then this loop's own connection
+
+    Raises `NoCurrentTask` outside of a body that runs.
     """
     task = CURRENT_TASK.get()
     if task is None or task.state not in EXECUTING or task.execution is None:

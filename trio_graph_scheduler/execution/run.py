@@ -66,7 +66,8 @@ async def open_graph(
     Checkpoints at the end.
 
     Raises `AlreadyRunning` and `NotInTrio`; at the end `GraphStalled` if tasks are left that can never start
-    or end, and `GraphFailed` with the failures."""
+    or end, and `GraphFailed` with the failures.
+    """
     if not trio.lowlevel.in_trio_task():
         raise NotInTrio
     run = Run(graph, math.inf if warn_blocking_after is None else warn_blocking_after)
@@ -76,38 +77,41 @@ async def open_graph(
             run.begin()
             try:
                 yield run
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - raise_outcome() raises it
                 run.crash(error)
             run.close()
-    except BaseException as error:
-        if run.crashed is None:
-            run.crashed = without_cancelled(error)
+    except BaseException as error:  # noqa: ASYNC103 - the rest of it is raised by raise_outcome()
+        rest = without_cancelled(error)
+        if rest is not None:
+            run.crash(rest)
         if run.crashed is None:
             raise
     finally:
-        run.end()
+        report = run.end()
         graph.detach()
-    run.raise_outcome(failures=raise_failures)
+    run.raise_outcome(report, failures=raise_failures)
 
 
 async def execute_graph(
     graph: TaskGraph,
-    polling_delay: float | None = None,  # noqa: ARG001 - the mission's first user passes one
+    polling_delay: float | None = None,  # noqa: ARG001 - older programs pass one
     *,
     raise_failures: bool = True,
     warn_blocking_after: float | None = 1.0,
 ) -> Report:
     """Run a graph until nothing in it can run any more, and return the `Report`.
 
+        report = await execute_graph(graph)
+
     Tasks may be added meanwhile, from their bodies and from elsewhere. The second argument, once a polling
     delay, is accepted and not needed: the end is known at once. Options, errors and checkpoints are those of
-    `open_graph`."""
+    `open_graph`.
+    """
     async with open_graph(
         graph, raise_failures=raise_failures, warn_blocking_after=warn_blocking_after
     ) as run:
         pass
-    assert run.report is not None
-    return run.report
+    return run.report  # type: ignore[return-value]  # it is there when the run is over
 
 
 class Run:
@@ -185,10 +189,17 @@ class Run:
         self.look()
 
     def crash(self, error: BaseException) -> None:
-        """End the run before its time: cancel everything, then raise this."""
-        if self.crashed is None:
+        """End the run before its time: cancel everything, then raise this, or what came first.
+
+        Only a Cancelled gives way to what comes later, for it may be a consequence of that.
+        """
+        cancelled = without_cancelled(error) is None
+        if self.crashed is None or without_cancelled(self.crashed) is None:
             self.crashed = error
-        self.graph.cancel(f"the run ended with {type(error).__name__}")
+        elif not cancelled and error is not self.crashed:
+            _add_note(self.crashed, f"while the run ended, there was also {shown_value(error)}")
+        reason = "the run was cancelled" if cancelled else f"the run ended with {type(error).__name__}"
+        self.graph.cancel(reason)
         self.nursery.cancel_scope.cancel()
 
     def look(self) -> None:
@@ -202,11 +213,12 @@ class Run:
         self._rung.append(group)
         self.look()
 
-    async def _run_host(self) -> None:
+    @trio.lowlevel.enable_ki_protection
+    async def _run_host(self) -> None:  # noqa: ASYNC910 - the whole of a trio task, which owes no checkpoint
         """Staff the crews of the groups that ring, until all is over."""
         self._host = trio.lowlevel.current_task()
         try:
-            while not self._is_over():
+            while not self._dispatch():
                 self._host_rests = True
                 await trio.lowlevel.wait_task_rescheduled(self._abort_rest)
         except trio.Cancelled:
@@ -217,7 +229,8 @@ class Run:
         self._host_rests = False
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def _is_over(self) -> bool:
+    def _dispatch(self) -> bool:
+        """Staff the groups that have rung, and see to a standstill; return whether the run is over."""
         rung, self._rung = self._rung, []
         for group in rung:
             group.bell = self._ring
@@ -240,35 +253,40 @@ class Run:
 
     # Its end ------------------------------------------------------------------------------------------------
 
-    def end(self) -> None:
-        """Write the report."""
+    def end(self) -> Report:
+        """Write the report and return it."""
         graph = self.graph
         failures = tuple(task for task in graph.failures[self._failed_before :] if not task.handled)
         duration = trio.current_time() - self._began
         self.report = Report(graph, graph.statistics(), failures, tuple(self.abandoned), duration)
         if self._stalled is None and self.crashed is None and self.report.statistics.waiting:
             self._stalled = stall(graph)
+        return self.report
 
-    def raise_outcome(self, *, failures: bool) -> None:
+    def raise_outcome(self, report: Report, *, failures: bool) -> None:
         """Raise what ended the run before its time, a standstill, or the failures that nobody handled."""
-        assert self.report is not None
-        failed = self._failed() if self.report.failures and failures else None
+        failed = self._failed(report) if report.failures and failures else None
         if self.crashed is not None:
+            for task in report.failures if failures else ():
+                _add_note(self.crashed, f"{title(task)} had failed: {shown_value(task.error)}")
             raise self.crashed
         if self._stalled is not None:
             raise self._stalled from failed
         if failed is not None:
             raise failed
 
-    def _failed(self) -> GraphFailed:
+    def _failed(self, report: Report) -> GraphFailed:
         errors: list[Exception] = []
-        for task in self.report.failures:
-            error = task.error
-            assert error is not None
+        for task in report.failures:
+            error: Exception = task.error  # type: ignore[assignment]  # a failed task has one
             path = " > ".join(title(step) for step in task.path)
-            with suppress(Exception):  # an exception may be of any kind, even of one that takes no notes
-                error.add_note(f"in {path}")
+            _add_note(error, f"in {path}")
             errors.append(error)
         failed = GraphFailed(f"{len(errors)} of {len(self.graph)} tasks failed", errors)
-        failed.report = self.report
+        failed.report = report
         return failed
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    with suppress(Exception):  # an exception may be of any kind, even of one that takes no notes
+        error.add_note(note)

@@ -17,15 +17,16 @@ from trio_graph_scheduler.graph.task import CURRENT_TASK, WAITING
 
 @attrs.define(eq=False)
 class Wait:
-    """One call that waits: the trio task that made it, and the task in whose body that is (None: outside of
-    all).
-    """
+    """One call that waits for a task."""
 
     trio_task: trio.lowlevel.Task
+    """The trio task that made the call."""
     waiter: Task[Any] | None
+    """The task in whose body the call was made; None: outside of all."""
     forever: bool
     """Whether nothing but the end of the awaited task ends it, as far as can be known."""
     error: GraphStalled | None = None
+    """What the call raises when it goes on."""
 
 
 class Waits:
@@ -33,9 +34,9 @@ class Waits:
 
     def __init__(self, graph: TaskGraph) -> None:
         self._graph = graph
+        # The waits for each task that has not ended, in the order in which they began.
         self._on: dict[Task[Any], dict[Wait, None]] = {}
-        # Those whose task has ended but who have to get a place first, by waiter. There is one at most for
-        # each.
+        # Those whose wait is over but who have to get a place first, by waiter: one at most for each.
         self._returning: dict[Task[Any], trio.lowlevel.Task] = {}
 
     async def wait(self, target: Task[Any]) -> None:
@@ -49,6 +50,15 @@ class Waits:
         if waiter is target:
             raise WaitsForItself(target)
         wait = Wait(trio.lowlevel.current_task(), waiter, trio.current_effective_deadline() == math.inf)
+        await self._rest(wait, target)
+        if wait.error is not None:
+            raise wait.error
+        if waiter is not None and waiter.cancelling:  # it got no place to go on with
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _rest(self, wait: Wait, target: Task[Any]) -> None:
+        """Give the waiter's place back, wait, and take a place again."""
+        waiter = wait.waiter
         if target not in self._on:
             self._on[target] = {}
             self._graph.watch(target)
@@ -70,18 +80,15 @@ class Waits:
         except BaseException:
             if waiter is not None and self._must_queue(waiter, target):
                 self._returning[waiter] = wait.trio_task
-                await trio.lowlevel.wait_task_rescheduled(abort)
+                await trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC102 - abort() refuses now
             raise
-        if wait.error is not None:
-            raise wait.error
-        if waiter is not None and waiter.cancelling:  # it got no place to go on with
-            await trio.lowlevel.checkpoint_if_cancelled()
 
     def _waiter(self) -> Task[Any] | None:
         task = CURRENT_TASK.get()
         return task if task is not None and task.graph is self._graph and task.state in EXECUTING else None
 
     def _must_queue(self, waiter: Task[Any], target: Task[Any]) -> bool:
+        """Ask for the waiter's place back; return whether it has to wait for that."""
         return waiter.state in EXECUTING and not self._graph.resume(waiter, target)
 
     def ended(self, target: Task[Any]) -> None:
@@ -109,9 +116,7 @@ class Waits:
                 trio.lowlevel.reschedule(wait.trio_task)
 
     def all_stuck(self) -> bool:
-        """Return whether all bodies only wait for tasks, so that at a standstill none of them will ever go
-        on.
-        """
+        """Return whether all bodies only wait for tasks: at a standstill none of them will ever go on."""
         waiting = {wait.trio_task for waits in self._on.values() for wait in waits if wait.forever}
         loops = {
             wait.waiter.execution for waits in self._on.values() for wait in waits if wait.waiter is not None
@@ -120,9 +125,7 @@ class Waits:
 
 
 def _only_waits(top: trio.lowlevel.Task, waiting: set[trio.lowlevel.Task]) -> bool:
-    """Return whether a trio task and all below it are among those that wait for tasks, or only wait for their
-    children.
-    """
+    """Return whether a trio task and all below it only wait: for tasks, or for their children."""
     below = [top]
     for trio_task in below:
         children = [child for nursery in trio_task.child_nurseries for child in nursery.child_tasks]

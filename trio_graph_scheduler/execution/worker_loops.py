@@ -2,7 +2,8 @@
 
 A trio task per graph task would cost several times what a graph task does. A loop lends the task it runs its
 own cancel scope, makes a new one only when a cancellation has used it up, and drives the body by hand so that
-it runs in a context of its own. Ctrl-C may interrupt a body, but not the loop around it."""
+it runs in a context of its own. Ctrl-C may interrupt a body, but not the loop around it.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +41,7 @@ class TaskBlocksLoop(RuntimeWarning):
 
 
 class Crew:
-    """The worker loops of one group. They are started when there is work for them, and at most `limit` of
-    them rest.
-    """
+    """The worker loops of one group: started when there is work for them; at most `limit` of them rest."""
 
     def __init__(self, run: Run, group: WorkerGroup) -> None:
         self.run = run
@@ -50,6 +49,7 @@ class Crew:
         self.resting: list[WorkerLoop] = []
         # Loops that have been started or woken and have not looked for a task yet.
         self.coming = 0
+        # All that have been started and have not ended.
         self.size = 0
 
     def staff(self) -> None:
@@ -81,8 +81,8 @@ class WorkerLoop:
         self.run = crew.run
         self.context: Any = None
         self.trio_task: trio.lowlevel.Task | None = None
-        # The scope that is lent to the task it runs, whether that has been cancelled, and whether the body
-        # has been told.
+        # The scope that is lent to the task it runs; whether that has been cancelled; whether the body has
+        # been told.
         self._scope = trio.CancelScope()
         self._used_up = self._told = False
         # What `_enter` leaves to `_drive`: the body that waits, and what it waits for in trio's terms.
@@ -90,7 +90,7 @@ class WorkerLoop:
         self._message: Any = None
 
     @trio.lowlevel.enable_ki_protection
-    async def run_loop(self) -> None:
+    async def run_loop(self) -> None:  # noqa: ASYNC910 - the whole of a trio task, which owes no checkpoint
         """Run tasks until the run is over."""
         self.trio_task = trio.lowlevel.current_task()
         manager = self.crew.group.context
@@ -111,7 +111,7 @@ class WorkerLoop:
         """Let a loop that rests look for work."""
         trio.lowlevel.reschedule(self.trio_task)  # type: ignore[arg-type]  # it rests, so it runs
 
-    async def _work(self) -> None:
+    async def _work(self) -> None:  # noqa: ASYNC910 - see run_loop
         self.crew.coming -= 1
         staying = True
         while staying:
@@ -123,7 +123,7 @@ class WorkerLoop:
         """Wait for work; return whether there may be some, or False to end."""
         crew = self.crew
         if self.run.dismissing or len(crew.resting) >= max(1, crew.group.limit):
-            return False
+            return False  # noqa: ASYNC910 - the loop ends
         crew.resting.append(self)
 
         def leave(_: object) -> trio.lowlevel.Abort:
@@ -142,7 +142,7 @@ class WorkerLoop:
         # Whenever others have run, all may have been cancelled, and then nothing is to start any more.
         await trio.lowlevel.checkpoint_if_cancelled()
         resumed = began = perf_counter()
-        while True:
+        while True:  # noqa: ASYNC913 - it lets others run after a SLICE, not after each task
             task = take(group)
             if task is None:
                 if not await self._rest():
@@ -150,7 +150,8 @@ class WorkerLoop:
                 resumed = began = perf_counter()
                 continue
             task.execution = self
-            context, arguments, task_type = task.context, task.arguments, task.type
+            context: Context = task.context  # type: ignore[assignment]  # it goes when the task has ended
+            arguments, task_type = task.arguments, task.type
             blocked = False
             try:
                 if type(arguments) is tuple and task_type.executor == "async":
@@ -164,7 +165,7 @@ class WorkerLoop:
                     self._finish_with_doubt(task, value)
                 else:
                     finish(task, value)
-            except BaseException as error:  # noqa: BLE001 - what is to go on is raised again
+            except BaseException as error:  # noqa: ASYNC103 - _ended_badly() knows what is to go on
                 if self._ended_badly(task, error):
                     raise
             task.execution = None
@@ -186,7 +187,7 @@ class WorkerLoop:
 
     @trio.lowlevel.disable_ki_protection
     def _enter(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Start a body in its context; return its value, or BLOCKED with the rest in `_body` and `_message`."""
+        """Start a body in its context; return its value, or BLOCKED and leave `_body` and `_message`."""
         CURRENT_TASK.set(task)
         body = function(*args)
         if type(body) is not CoroutineType:
@@ -204,7 +205,9 @@ class WorkerLoop:
     @coroutine
     def _drive(self, task: Task[Any], context: Context, began: float) -> Generator[Any, Any, Any]:
         """Pass messages between a body and trio until it ends; return its value."""
-        body, message, ended = self._body, self._message, False
+        body: Coroutine[Any, Any, Any] = self._body  # type: ignore[assignment]  # `_enter` left it
+        step: Callable[[Any], Any]
+        message, ended = self._message, False
         self._body = self._message = None
         while True:
             stretch = perf_counter() - began
@@ -214,8 +217,8 @@ class WorkerLoop:
                 return message
             try:
                 answer = yield message
-            except BaseException as error:  # noqa: BLE001 - it is the body's to handle
-                step, answer = body.throw, error
+            except BaseException as raised:  # noqa: ASYNC103, BLE001 - the body's to handle
+                step, answer = body.throw, raised
             else:
                 step = body.send
                 # Trio sends outcomes; it is the body that unwraps them.
@@ -290,8 +293,9 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the body on. Our frames say nothing, and would keep their locals and so the
-    error itself alive.
+    """Return a traceback from the body on.
+
+    Our frames say nothing, and would keep their locals and so the error itself alive.
     """
     while (
         traceback is not None

@@ -18,7 +18,7 @@ class Driver(Protocol):
     and `standstill` come at the end of a change, and `ended` may call `resume`.)
     """
 
-    async def wait(self, task: Task[Any]) -> None:
+    async def wait(self, task: Task[Any]) -> None:  # noqa: ASYNC910 - there is nothing to checkpoint with
         """Wait until a task has ended; always checkpoint. `task.wait()` and `task.result()` call this.
 
         If the caller is the body of another task of the graph, that one is suspended meanwhile. Raises

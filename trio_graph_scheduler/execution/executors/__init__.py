@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from trio_graph_scheduler.graph.arguments import ComputedArguments, Given
+from trio_graph_scheduler.graph.arguments import ComputedArguments
 from trio_graph_scheduler.graph.task import Task
 
 from .thread import run_in_thread
@@ -35,7 +35,8 @@ def _on_executor(task: Task[Any], args: tuple[Any, ...], kwargs: dict[str, Any])
 
 async def _compute_first(task: Task[Any], arguments: ComputedArguments) -> Any:
     computed = arguments.filled(task.graph.results)
-    args, kwargs = cast("Given", await computed if isinstance(computed, Awaitable) else computed)
+    args, kwargs = await computed if isinstance(computed, Awaitable) else computed
     function, args = _on_executor(task, tuple(args), dict(kwargs))
     value = function(*args)
-    return await value if isinstance(value, Awaitable) else value
+    # A task owes no checkpoint, but its loop does.
+    return await value if isinstance(value, Awaitable) else value  # noqa: ASYNC910 - see above
