@@ -16,6 +16,7 @@ import argparse
 import io
 import math
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -196,6 +197,24 @@ async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
     return pages, f"Pages read: {pages:,}\nTasks: {tasks:,} in {pace}\n\n{found}"
 
 
+async def crawl_unless_interrupted(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
+    """Crawl; Ctrl-C cancels that, and so raises no KeyboardInterrupt in the middle of anything."""
+    found = None
+    with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await anext(interrupts)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            found = await crawl(starts, limits)
+            nursery.cancel_scope.cancel()
+    if found is None:
+        raise KeyboardInterrupt
+    return found
+
+
 def front_pages(folder: Path) -> list[str]:
     """Return the path of a folder's front page, or of every page if it has none, as it is in an address."""
     front = folder / "index.html"
@@ -243,7 +262,7 @@ def main() -> int:
             if not starts:
                 site = stack.enter_context(serve(folder))
                 starts = [normalise(site + path) for path in front_pages(folder)]
-            pages, text = trio.run(crawl, starts, limits)
+            pages, text = trio.run(crawl_unless_interrupted, starts, limits)
         print(text, flush=True)
         if pages:
             status = 0
