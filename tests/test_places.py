@@ -11,6 +11,7 @@ import trio
 from tests.support import Meter, add_here, fail_later, forever, give, give_later, nothing
 from trio_graph_scheduler import (
     GraphStalled,
+    Task,
     TaskGraph,
     TaskState,
     WaitsForItself,
@@ -378,5 +379,72 @@ def test_many_waiters_for_one_task(run: Run, size: int) -> None:
             assert await slow.result() == 4
         graph.check()
         assert [task.result_nowait() for task in tasks] == [4] * 20
+
+    run(main)
+
+
+def test_an_outsider_who_waits_for_bodies_that_wait_for_each_other_is_told(run: Run) -> None:
+    """Also a wait from outside for a suspended task ends, when the bodies wait for each other for ever."""
+    tasks: list[Task[Any]] = []
+
+    async def body() -> None:
+        await tasks[1].wait()
+
+    async def main() -> None:
+        graph = TaskGraph()
+        with pytest.raises(GraphStalled, match="wait for each other"):
+            async with open_graph(graph):
+                tasks.append(graph.add(body))
+                tasks.append(graph.add(nothing, after=tasks[0]))
+                await tasks[0].wait()
+        graph.check()
+        assert {task.state for task in tasks} == {TaskState.CANCELLED}
+
+    run(main)
+
+
+def test_an_outsider_waits_on_while_a_body_has_a_way_out(run: Run) -> None:
+    """A standstill that a body will end by itself, as its wait has a deadline, is none for those outside."""
+    tasks: list[Task[Any]] = []
+
+    async def body() -> None:
+        with trio.move_on_after(5):
+            await tasks[1].wait()
+
+    async def main() -> None:
+        graph = TaskGraph()
+        async with open_graph(graph):
+            tasks.append(graph.add(body))
+            tasks.append(graph.add(give, 7, after=tasks[0]))
+            assert await tasks[1].result() == 7
+
+    run(main)
+
+
+def test_a_body_held_by_a_paused_group_is_no_standstill(run: Run) -> None:
+    """Who waits for a place of a group of 0 goes on when it is resized, and so do those who wait for it."""
+    tasks: list[Task[Any]] = []
+
+    async def held() -> int:
+        return int(await tasks[0].result())
+
+    async def waits_for_it() -> int:
+        return int(await tasks[1].result())
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"held": 1}, worker_assignments={"held": "held"})
+        tasks.extend([graph.add(give_later, 3, 3), graph.add(held), graph.add(waits_for_it)])
+
+        async def pause_and_resume() -> None:
+            await trio.sleep(1)
+            graph.groups["held"].resize(0)
+            await trio.sleep(10)
+            graph.groups["held"].resize(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pause_and_resume)
+            await execute_graph(graph)
+        graph.check()
+        assert tasks[2].result_nowait() == 3
 
     run(main)

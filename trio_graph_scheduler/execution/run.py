@@ -239,9 +239,10 @@ class Run:
         if not graph.at_standstill:
             self.dismissing = False
         elif not self._closed:
-            self._waits.tell_outsiders_of_standstill()
+            if self._waits.are_hopeless():
+                self._waits.tell_outsiders()
         elif graph.active:
-            if self._stalled is None and self._waits.all_stuck():
+            if self._stalled is None and self._waits.are_hopeless():
                 self._stalled = stall(graph)
                 graph.cancel("the graph stalled")
         else:

@@ -12,7 +12,7 @@ from trio_graph_scheduler.graph import Task, TaskGraph
 from trio_graph_scheduler.graph.cycles import stall
 from trio_graph_scheduler.graph.errors import GraphStalled, NotRunning, WaitsForItself
 from trio_graph_scheduler.graph.lifecycle import EXECUTING
-from trio_graph_scheduler.graph.task import CURRENT_TASK, WAITING
+from trio_graph_scheduler.graph.task import CURRENT_TASK
 
 
 @attrs.define(eq=False)
@@ -105,23 +105,19 @@ class Waits:
         """Let the body go on that waited for its place."""
         trio.lowlevel.reschedule(self._returning.pop(waiter))
 
-    def tell_outsiders_of_standstill(self) -> None:
-        """Raise `GraphStalled` in those who wait from outside for a task that can never start."""
-        hopeless = [task for task in self._on if task.state is WAITING]
-        for task in hopeless:
-            waits = self._on[task]
+    def tell_outsiders(self) -> None:
+        """Raise `GraphStalled` in those who wait from outside, at a standstill that is hopeless."""
+        for waits in self._on.values():
             for wait in [wait for wait in waits if wait.waiter is None and wait.forever]:
                 del waits[wait]
                 wait.error = stall(self._graph)
                 trio.lowlevel.reschedule(wait.trio_task)
 
-    def all_stuck(self) -> bool:
-        """Return whether all bodies only wait for tasks: at a standstill none of them will ever go on."""
+    def are_hopeless(self) -> bool:
+        """Return whether no body will ever go on from a standstill: all wait for tasks, none for a place."""
         waiting = {wait.trio_task for waits in self._on.values() for wait in waits if wait.forever}
-        loops = {
-            wait.waiter.execution for waits in self._on.values() for wait in waits if wait.waiter is not None
-        }
-        return bool(loops) and all(_only_waits(loop.trio_task, waiting) for loop in loops)
+        waiters = [wait.waiter for waits in self._on.values() for wait in waits if wait.waiter is not None]
+        return not self._returning and all(_only_waits(task.execution.trio_task, waiting) for task in waiters)
 
 
 def _only_waits(top: trio.lowlevel.Task, waiting: set[trio.lowlevel.Task]) -> bool:
