@@ -59,13 +59,14 @@ Way = Callable[[Tree], Awaitable[None]]
 def graph_of(tree: Tree) -> TaskGraph:
     """Return a graph of the root's task. What sums waits for the children and all they spawned, sums too."""
     graph = TaskGraph(worker_loops={"default": LIMIT})
+    add, add_up = graph.add, tree.add_up
 
     async def node(index: int) -> None:
-        children = [graph.add(node, child) for child in tree.visit(index)]
+        children = [add(node, child) for child in tree.visit(index)]
         if children:
-            graph.add(tree.add_up, index, after=settled(*children))
+            add(add_up, index, after=settled(*children))
 
-    graph.add(node, 0)
+    add(node, 0)
     return graph
 
 

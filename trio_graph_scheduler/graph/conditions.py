@@ -77,8 +77,8 @@ class Condition:
         self.verb = verb
         # Each once. A Task among them is judged by the verb, a Condition by whether it holds.
         self.operands: dict[Operand, None] = dict.fromkeys(operands)
-        # Whether all operands are tasks. Most conditions are like that, and need no walk through others.
-        self._flat = all([type(operand) is Task for operand in self.operands])  # noqa: C419 - a list is faster
+        # Whether all operands are tasks, as they are for most verbs: that needs no walk through conditions.
+        self._flat = verb is not SUCCEED or all(type(operand) is Task for operand in self.operands)
         # How many operands are to come true; None is all of them, however many that are.
         self._needed = needed
         self.fulfilled = 0

@@ -229,7 +229,9 @@ class Wiring(Lifecycle):
             elif not isinstance(item, Condition):
                 raise BadType("an item of after", item, AFTER)
             elif item.graph is not self:
-                self._checked(item.tasks)
+                for task in item.tasks:
+                    if known(task.uid) is not task:
+                        raise ForeignTask(task)
         if len(inputs) > 1 and len(set(inputs)) < len(inputs):
             return tuple(dict.fromkeys(inputs))
         return inputs
