@@ -1,4 +1,4 @@
-"""The explicit form, as the mission's first user wrote it: names, uids, wait tasks."""
+"""The explicit form, as its first user wrote it: names, uids, wait tasks."""
 
 from __future__ import annotations
 
