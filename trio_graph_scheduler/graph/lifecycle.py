@@ -227,7 +227,7 @@ class Lifecycle:
         `ForeignTask`.
         """
         self._expect("cancelled", task)
-        self._end(task, CANCELLED, reason or (task._cancelled if isinstance(task._cancelled, str) else None))
+        self._end(task, CANCELLED, reason or task._cancel_reason)
         self._propagate([task])
 
     def suspend(self, task: Task[Any], awaited: Task[Any]) -> None:

@@ -194,6 +194,10 @@ class Task(Generic[T]):
         return self._unsettled == 0
 
     @property
+    def _cancel_reason(self) -> str | None:
+        return self._cancelled if isinstance(self._cancelled, str) else None
+
+    @property
     def cancelling(self) -> bool:
         """Whether it has been cancelled and its body has not ended yet."""
         return bool(self._cancelled) and not self.state.ended

@@ -375,7 +375,7 @@ class TaskGraph(Wiring):
         if task.state is WAITING:
             if parent._cancelled:
                 task._cancelled = parent._cancelled
-                self._end(task, CANCELLED, parent._cancelled if isinstance(parent._cancelled, str) else None)
+                self._end(task, CANCELLED, parent._cancel_reason)
                 decided.append(task)
             elif not task._missing:
                 self._make_ready(task)

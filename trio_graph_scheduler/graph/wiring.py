@@ -9,7 +9,7 @@ from .conditions import SETTLED, Condition, holds
 from .cycles import would_close_cycle
 from .errors import AlreadyStarted, BadType, ForeignTask, NotConnected, ResultNeeded, WouldCloseCycle
 from .lifecycle import Input, Lifecycle
-from .task import CANCELLED, END_STATES, READY, SKIPPED, SUCCEEDED, WAITING, Task
+from .task import CANCELLED, END_STATES, READY, SKIPPED, WAITING, Task
 
 After = Input | Iterable[Input] | None
 
@@ -130,20 +130,15 @@ class Wiring(Lifecycle):
 
     def _wait_for(self, task: Task[Any], item: Input, decided: list[Input]) -> None:
         """Let a task wait for one of its inputs; if that can no longer come true the task is skipped."""
-        if type(item) is Task:
-            verdict = item.state is SUCCEEDED if item.state in END_STATES else None
-        else:
+        if isinstance(item, Condition):
             self._follow(item)
             item.use()
-            verdict = item.holds
+        verdict = holds(item)
         if verdict:
             return
         task._missing += 1
         if verdict is None:
-            if item._dependents is None:
-                item._dependents = [task]
-            else:
-                item._dependents.append(task)
+            _dependents_of(item).append(task)
         elif task.state not in END_STATES:
             self._end(task, SKIPPED, item)
             decided.append(task)
