@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,9 +19,16 @@ from trio_graph_scheduler import (
     CancelledSwallowed,
     Change,
     GraphFailed,
+    Rate,
+    Retry,
     StrayCancelled,
+    Task,
     TaskGraph,
     TaskState,
+    TaskType,
+    TrialTimeout,
+    TryAgain,
+    WorkerGroup,
     at_least,
     current_graph,
     current_task,
@@ -488,3 +497,218 @@ def test_cancelled_at_every_checkpoint(limit: int, seed: int) -> None:
     while once(step):
         step += 1
     assert step > 50
+
+
+# Trials, times and limits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout", "budget"])
+@pytest.mark.parametrize("slowly", [0, 2])
+def test_a_suspended_body_that_is_being_stopped_is_no_standstill(run: Run, how: str, slowly: float) -> None:
+    """While such a body cleans up the graph is not stuck, though nothing else executes, and though what it
+    waited for has ended or waits for it.
+    """
+    tasks: dict[str, Any] = {}
+
+    async def waits(name: str) -> None:
+        try:
+            await tasks[name].wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(slowly)
+
+    async def main() -> None:
+        graph = TaskGraph()
+        kind = TaskType(waits)
+        stopped = kind if how == "cancel" else kind.but(**{how: 2})
+        tasks["short"] = graph.add(give_later, 1, 3)
+        tasks["long"] = graph.add(give_later, 1, 2)
+        first = graph.add(stopped, "short")
+        second = tasks["second"] = graph.add(stopped, "third")
+        tasks["third"] = graph.add(kind, "second")
+        async with open_graph(graph, raise_failures=False):
+            await trio.sleep(2)
+            if how == "cancel":
+                first.cancel()
+                second.cancel()
+        expected = TaskState.CANCELLED if how == "cancel" else TaskState.FAILED
+        assert first.state is second.state is expected
+        assert tasks["third"].state is tasks["short"].state is TaskState.SUCCEEDED
+        assert trio.current_time() == max(3, 2 + 2 * slowly)
+        graph.check()
+
+    run(main)
+
+
+def test_who_waits_outside_for_a_body_that_is_being_stopped_is_told_its_end(run: Run) -> None:
+    """Not that the graph has come to a standstill, though nothing but that body's clean-up goes on in it."""
+    short: Any = None
+
+    async def waits() -> None:
+        try:
+            await short.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(2)
+
+    async def main() -> None:
+        nonlocal short
+        graph = TaskGraph()
+        short = graph.add(give_later, 1, 1.5)
+        task = graph.add(waits)
+        async with open_graph(graph):
+            await trio.sleep(1)
+            task.cancel()
+            await task.wait()
+            assert trio.current_time() == 3
+        assert task.state is TaskState.CANCELLED
+        graph.check()
+
+    run(main)
+
+
+async def timed_scenario(graph: TaskGraph, meters: dict[str, Meter], log: list[str]) -> None:
+    """Use all that has to do with time: trials, timeouts, budgets, rates, hedging; and named limits."""
+
+    async def flaky(depth: int) -> int:
+        with meters["http"], meters["database"]:
+            await trio.sleep(0.1)
+            if len(current_task().trials) == 1:
+                raise ConnectionError
+            if len(current_task().trials) == 2:
+                await trio.sleep(5)  # its timeout is shorter
+        below = add_here(quick, depth - 1) if depth else None
+        return 1 + (await below.result() if below is not None else 0)
+
+    async def clean() -> None:
+        try:
+            await trio.sleep(5)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.1)
+            log.append("cleaned")
+            add_here(nothing, name="late")
+
+    async def spread() -> None:
+        add_here(TaskType(clean, timeout=0.3, retry=Retry(3, delay=0.2)))
+        add_here(forever, name="never ends")
+        add_here(nothing, after=add_here(forever, name="never ends"))
+        await trio.sleep(0.1)
+
+    async def ask(delay: float) -> float:
+        await trio.sleep(delay)
+        if delay == 0.35:
+            raise TryAgain(after=0.1)
+        return delay
+
+    policy = Retry(4, delay=0.3, backoff=2, on=(ConnectionError, TrialTimeout))
+    quick = TaskType(flaky, name="quick", group="http", retry=policy, timeout=0.4, limits={"database": 1})
+    top = [graph.add(quick.but(timeout=2.5), depth) for depth in (1, 0, 0)]
+    graph.add(TaskType(spread, budget=1.2, limits={"database": 2}))
+    race = graph.add_threshold(
+        [partial(ask, delay) for delay in (0.9, 0.35, 0.8, 0.2, 0.1)],
+        target=2,
+        hedge_after=0.2,
+        cancel_running=True,
+    )
+    graph.add(give, race)
+    graph.add(nothing, after=done(*top))
+    async with open_graph(graph, raise_failures=False):
+        await trio.sleep(0.5)
+        graph.limits["database"].resize(3)
+        top[2].deadline = trio.current_time() + 0.3
+        graph.groups["http"].pause()
+        await trio.sleep(0.1)
+        graph.groups["http"].resume()
+        await race.wait()
+        await top[0].wait()
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cancelled_at_every_checkpoint_of_a_timed_scenario(limit: int, seed: int) -> None:
+    """Whatever the moment of the cancellation: all tasks end, those that are RETRYING or READY too, nothing
+    starts any more, no limit is left used, Cancelled goes on, and nothing leaks.
+    """
+    retrying_at_the_end = 0
+
+    def once(step: int) -> bool:
+        nonlocal retrying_at_the_end
+        graph = TaskGraph(
+            worker_loops={"default": limit, "http": WorkerGroup(limit, rate=Rate(10, burst=2))},
+            limits={"database": 2},
+        )
+        meters, bomb = {"http": Meter(), "database": Meter()}, Bomb(step)
+        log: list[str] = []
+        begun: list[str] = []
+        started_late: list[Change] = []
+        was_retrying: list[Task[Any]] = []
+
+        def listen(change: Change) -> None:
+            if change.after is TaskState.RUNNING and change.before is TaskState.READY:
+                begun.append(change.task.name)
+                if bomb.left <= 0:
+                    started_late.append(change)
+            if change.before is TaskState.RETRYING and bomb.left <= 0:
+                was_retrying.append(change.task)
+
+        async def main() -> None:
+            graph.subscribe(listen)
+            with bomb.scope:
+                await timed_scenario(graph, meters, log)
+            main_nursery = trio.lowlevel.current_task().parent_nursery
+            assert main_nursery is not None
+            assert len(main_nursery.child_tasks) == 1
+            assert not trio.lowlevel.current_task().child_nurseries
+
+        trio._core._run._r = random.Random(seed)  # noqa: S311 - nothing secret about it
+        trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[bomb])
+        graph.check()
+        assert all(task.state.ended for task in graph)
+        assert not graph.running
+        assert not started_late
+        assert not graph.statistics().states[TaskState.RETRYING]
+        assert {str(task.state) for task in was_retrying} <= {"CANCELLED"}
+        assert [(limit.used, limit.claims) for limit in graph.limits.values()] == [(0, {})]
+        assert [(meter.now, meter.most <= 3) for meter in meters.values()] == [(0, True)] * 2
+        assert meters["http"].most <= limit
+        stopped = [task for task in graph if task.reason == "the run was cancelled"]
+        assert bomb.scope.cancelled_caught or not stopped
+        assert len(log) == begun.count("clean")
+        retrying_at_the_end += len(was_retrying)
+        return bomb.left <= 0
+
+    step = 1
+    while once(step):
+        step += 1
+    assert step > 50
+    assert retrying_at_the_end > 20
+
+
+def test_ctrl_c_while_a_task_is_retrying(run: Run, size: int) -> None:
+    """The next trial is not waited for: the task is CANCELLED, and KeyboardInterrupt comes out."""
+    trials = 0
+
+    async def flaky() -> None:
+        nonlocal trials
+        trials += 1
+        raise ConnectionError
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"default": size})
+        task = graph.add(TaskType(flaky, retry=Retry(None, delay=10)))
+        with pytest.raises(KeyboardInterrupt):
+            async with open_graph(graph):
+                await trio.sleep(12)
+                assert str(task.state) == "RETRYING"
+                signal.raise_signal(signal.SIGINT)
+                await trio.lowlevel.checkpoint()
+        assert str(task.state) == "CANCELLED"
+        assert task.reason == "the run ended with KeyboardInterrupt"
+        assert [str(trial.state) for trial in task.trials] == ["FAILED"] * 2
+        assert trio.current_time() == 12
+        graph.check()
+        assert graph.timetable.next == math.inf
+
+    run(main)
+    assert trials == 2

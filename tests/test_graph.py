@@ -39,22 +39,20 @@ from trio_graph_scheduler.graph import (
 )
 from trio_graph_scheduler.graph.arguments import Arguments, ComputedArguments
 from trio_graph_scheduler.graph.driver import NoDriver
-from trio_graph_scheduler.graph.task import CURRENT_TASK
+from trio_graph_scheduler.graph.task import (
+    CANCELLED,
+    CURRENT_TASK,
+    FAILED,
+    READY,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    SUSPENDED,
+    WAITING,
+)
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
-WAITING, READY, RUNNING, SUSPENDED = (
-    TaskState.WAITING,
-    TaskState.READY,
-    TaskState.RUNNING,
-    TaskState.SUSPENDED,
-)
-SUCCEEDED, FAILED, CANCELLED, SKIPPED = (
-    TaskState.SUCCEEDED,
-    TaskState.FAILED,
-    TaskState.CANCELLED,
-    TaskState.SKIPPED,
-)
 
 
 async def work(*args: object, **kwargs: object) -> None:
@@ -1708,7 +1706,7 @@ def test_statistics_are_the_figures_of_the_graph() -> None:
     figures = graph.statistics()
     assert (figures.total, figures.waiting, figures.states[READY], figures.states[SUCCEEDED]) == (5, 1, 1, 1)
     group = figures.groups["default"]
-    assert (group.limit, group.running, group.suspended, group.ready) == (3, 1, 1, 1)
+    assert (group.limit, group.running, group.suspended, group.waiting) == (3, 1, 1, 1)
     assert str(figures) == "5 tasks: 1 WAITING, 1 READY, 1 RUNNING, 1 SUSPENDED, 1 SUCCEEDED"
     assert str(TaskGraph().statistics()) == "0 tasks"
 

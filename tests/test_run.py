@@ -292,8 +292,8 @@ def test_worker_loops_start_when_needed(run: Run) -> None:
                     graph.add(give_later, 1)
                 await trio.sleep(10)
             crews = {group.name: crew for group, crew in running._crews.items()}
-            assert crews["default"].size == 5
-            assert crews["unused"].size == 0
+            assert len(crews["default"].loops) == 5
+            assert not crews["unused"].loops
             assert len(crews["default"].resting) == 5
 
     run(main)
@@ -312,7 +312,7 @@ def test_loops_beyond_the_limit_end(run: Run) -> None:
             await graph.add(nested, 30).wait()
             await trio.sleep(1)
             (crew,) = running._crews.values()
-            assert crew.size == len(crew.resting) == 2
+            assert len(crew.loops) == len(crew.resting) == 2
 
     run(main)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trio_graph_scheduler.graph.errors import NoCurrentTask
-from trio_graph_scheduler.graph.lifecycle import EXECUTING
-from trio_graph_scheduler.graph.task import CURRENT_TASK
+from trio_graph_scheduler.graph.task import CURRENT_TASK, EXECUTING
 
 if TYPE_CHECKING:
     from trio_graph_scheduler.graph import Task, TaskGraph
@@ -42,6 +41,6 @@ def worker_context() -> Any:
     Raises `NoCurrentTask` outside of a body that runs.
     """
     task = CURRENT_TASK.get()
-    if task is None or task.state not in EXECUTING or task.execution is None:
+    if task is None or task.state not in EXECUTING or task.worker is None:
         raise NoCurrentTask("worker_context")
-    return task.execution.context
+    return task.worker.context

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -17,11 +18,13 @@ from trio_graph_scheduler.graph.errors import (
     GraphFailed,
     GraphStalled,
     NotInTrio,
+    add_note,
     shown_value,
     title,
 )
 
 from .cancelled import without_cancelled
+from .timers import Alarm
 from .waits import Waits
 from .worker_loops import Crew
 
@@ -141,13 +144,14 @@ class Run:
         self.dismissing = False
         self._stalled: GraphStalled | None = None
         self._waits = Waits(graph)
+        self._alarm = Alarm(graph)
+        self._token = trio.lowlevel.current_trio_token()
         self._crews = {group: Crew(self, group) for group in graph.groups.values()}
         # Groups that have rung since the host last looked.
         self._rung: list[WorkerGroup] = []
         self._host: trio.lowlevel.Task | None = None
         self._host_rests = False
         self._began = trio.current_time()
-        self._failed_before = len(graph.failures)
 
     # What the graph asks of its driver ----------------------------------------------------------------------
 
@@ -161,8 +165,15 @@ class Run:
 
     def cancel(self, task: Task[Any]) -> None:
         """Stop the body of a task."""
-        if task.execution is not None:
-            task.execution.cancel(task)
+        if task.worker is not None:
+            task.worker.cancel(task)
+        else:  # it is a listener that stops it, which is told of its start before its loop has got it
+            self.soon(self._cancel_started, task)
+
+    @staticmethod
+    def _cancel_started(task: Task[Any]) -> None:
+        if task.stopping:
+            task.worker.cancel(task)
 
     def resumed(self, task: Task[Any]) -> None:
         """Let a body go on that waited for its place."""
@@ -172,6 +183,23 @@ class Run:
         """Let those go on who wait for the task."""
         self._waits.ended(task)
 
+    def now(self) -> float:
+        """Return the time of trio's clock."""
+        return trio.current_time()
+
+    def wake_at(self, when: float) -> None:
+        """Set the alarm."""
+        self._alarm.set(when)
+
+    def soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function in trio's thread; too late, at the end of trio's run, not at all."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(partial(function, *args))
+
+    def holders(self, group: WorkerGroup) -> list[Task[Any]]:
+        """Return the tasks that run in the loops of a group."""
+        return self._crews[group].holders()
+
     def standstill(self) -> None:
         """Look whether this is the end."""
         self.look()
@@ -179,9 +207,11 @@ class Run:
     # Its course ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start the host, which starts all others."""
+        """Do what is due, and start the host, which starts all others."""
+        self.graph.tick()
         self._rung = list(self._crews)
         self.nursery.start_soon(self._run_host, name="host of a task graph")
+        self._alarm.begin(self.nursery)
 
     def close(self) -> None:
         """Say that nobody outside adds tasks any more."""
@@ -197,7 +227,7 @@ class Run:
         if self.crashed is None or without_cancelled(self.crashed) is None:
             self.crashed = error
         elif not cancelled and error is not self.crashed:
-            _add_note(self.crashed, f"while the run ended, there was also {shown_value(error)}")
+            add_note(self.crashed, f"while the run ended, there was also {shown_value(error)}")
         reason = "the run was cancelled" if cancelled else f"the run ended with {type(error).__name__}"
         self.graph.cancel(reason)
         self.nursery.cancel_scope.cancel()
@@ -247,9 +277,10 @@ class Run:
                 graph.cancel("the graph stalled")
         else:
             self.dismissing = True
+            self._alarm.stop()
             for crew in self._crews.values():
                 crew.dismiss()
-            return not any(crew.size for crew in self._crews.values())
+            return not any(crew.loops for crew in self._crews.values())
         return False
 
     # Its end ------------------------------------------------------------------------------------------------
@@ -257,7 +288,7 @@ class Run:
     def end(self) -> Report:
         """Write the report and return it."""
         graph = self.graph
-        failures = tuple(task for task in graph.failures[self._failed_before :] if not task.handled)
+        failures = tuple(task for task in graph.failures if not task.handled)
         duration = trio.current_time() - self._began
         self.report = Report(graph, graph.statistics(), failures, tuple(self.abandoned), duration)
         if self._stalled is None and self.crashed is None and self.report.statistics.waiting:
@@ -269,7 +300,7 @@ class Run:
         failed = self._failed(report) if report.failures and failures else None
         if self.crashed is not None:
             for task in report.failures if failures else ():
-                _add_note(self.crashed, f"{title(task)} had failed: {shown_value(task.error)}")
+                add_note(self.crashed, f"{title(task)} had failed: {shown_value(task.error)}")
             raise self.crashed
         if self._stalled is not None:
             raise self._stalled from failed
@@ -281,13 +312,8 @@ class Run:
         for task in report.failures:
             error: Exception = task.error  # type: ignore[assignment]  # a failed task has one
             path = " > ".join(title(step) for step in task.path)
-            _add_note(error, f"in {path}")
+            add_note(error, f"in {path}")
             errors.append(error)
         failed = GraphFailed(f"{len(errors)} of {len(self.graph)} tasks failed", errors)
         failed.report = report
         return failed
-
-
-def _add_note(error: BaseException, note: str) -> None:
-    with suppress(Exception):  # an exception may be of any kind, even of one that takes no notes
-        error.add_note(note)

@@ -11,8 +11,7 @@ import trio
 from trio_graph_scheduler.graph import Task, TaskGraph
 from trio_graph_scheduler.graph.cycles import stall
 from trio_graph_scheduler.graph.errors import GraphStalled, NotRunning, WaitsForItself
-from trio_graph_scheduler.graph.lifecycle import EXECUTING
-from trio_graph_scheduler.graph.task import CURRENT_TASK
+from trio_graph_scheduler.graph.task import CURRENT_TASK, EXECUTING
 
 
 @attrs.define(eq=False)
@@ -53,7 +52,7 @@ class Waits:
         await self._rest(wait, target)
         if wait.error is not None:
             raise wait.error
-        if waiter is not None and waiter.cancelling:  # it got no place to go on with
+        if waiter is not None and waiter.stopping:  # it got no place to go on with
             await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _rest(self, wait: Wait, target: Task[Any]) -> None:
@@ -115,9 +114,19 @@ class Waits:
 
     def are_hopeless(self) -> bool:
         """Return whether no body will ever go on from a standstill: all wait for tasks, none for a place."""
-        waiting = {wait.trio_task for waits in self._on.values() for wait in waits if wait.forever}
-        waiters = [wait.waiter for waits in self._on.values() for wait in waits if wait.waiter is not None]
-        return not self._returning and all(_only_waits(task.execution.trio_task, waiting) for task in waiters)
+        waiting = {wait.trio_task for waits in self._on.values() for wait in waits if _is_forever(wait)}
+        bodies = [task.worker.trio_task for task in self._graph.suspended]
+        return not self._returning and all(_only_waits(trio_task, waiting) for trio_task in bodies)
+
+
+def _is_forever(wait: Wait) -> bool:
+    """Return whether nothing but the end of the awaited task ends a wait, nor the body that it is made in.
+
+    The deadline of the graph does not count, for after it there is nothing to wait for.
+    """
+    task = wait.waiter
+    limited = task is not None and (task.type.timeout is not None or task.deadline < task.graph.deadline)
+    return wait.forever and not limited
 
 
 def _only_waits(top: trio.lowlevel.Task, waiting: set[trio.lowlevel.Task]) -> bool:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_graph_scheduler.graph.errors import CancelledSwallowed, ReturnedCoroutine, StrayCancelled, title
-from trio_graph_scheduler.graph.task import CURRENT_TASK
+from trio_graph_scheduler.graph.task import CURRENT_TASK, RUNNING
 
 from .cancelled import without_cancelled
 from .executors import call_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from trio_graph_scheduler.graph import Task, WorkerGroup
 
@@ -46,23 +47,30 @@ class Crew:
     def __init__(self, run: Run, group: WorkerGroup) -> None:
         self.run = run
         self.group = group
+        # All that have been started and have not ended, in that order.
+        self.loops: dict[WorkerLoop, None] = {}
         self.resting: list[WorkerLoop] = []
         # Loops that have been started or woken and have not looked for a task yet.
         self.coming = 0
-        # All that have been started and have not ended.
-        self.size = 0
+        # How many have been started, for their names.
+        self._started = 0
 
     def staff(self) -> None:
         """Wake or start a loop for every task that could start now."""
-        for _ in range(min(self.group.ready, self.group.free) - self.coming):
+        for _ in range(self.group.startable - self.coming):
             self.coming += 1
             if self.resting:
                 self.resting.pop().wake()
             else:
-                self.size += 1
-                self.run.nursery.start_soon(
-                    WorkerLoop(self).run_loop, name=f"worker loop of group {self.group.name!r}"
-                )
+                self._started += 1
+                loop = WorkerLoop(self, f"{self.group.name}-{self._started}")
+                self.loops[loop] = None
+                self.run.nursery.start_soon(loop.run_loop, name=f"worker loop {loop.name!r} of a task graph")
+
+    def holders(self) -> list[Task[Any]]:
+        """Return the tasks that run in these loops."""
+        tasks = [loop.task for loop in self.loops if loop.task is not None and loop.task.worker is loop]
+        return [task for task in tasks if task.state is RUNNING]
 
     def dismiss(self) -> None:
         """Let the loops that rest end."""
@@ -74,10 +82,25 @@ class Crew:
 class WorkerLoop:
     """One worker loop. `context` is the value of its group's context manager."""
 
-    __slots__ = ("_body", "_message", "_scope", "_told", "_used_up", "context", "crew", "run", "trio_task")
+    __slots__ = (
+        "_body",
+        "_message",
+        "_scope",
+        "_told",
+        "_used_up",
+        "context",
+        "crew",
+        "name",
+        "run",
+        "task",
+        "trio_task",
+    )
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, name: str) -> None:
         self.crew = crew
+        self.name = name
+        # The task that it runs, or ran last.
+        self.task: Task[Any] | None = None
         self.run = crew.run
         self.context: Any = None
         self.trio_task: trio.lowlevel.Task | None = None
@@ -98,14 +121,18 @@ class WorkerLoop:
             if manager is None:
                 await self._work()
             else:
-                async with manager() as self.context:
-                    await self._work()
-        except Exception as error:  # noqa: BLE001 - of the group's context manager; it ends the run, which raises it
+                await self._work_within(manager)
+        finally:
+            del self.crew.loops[self]
+            self.run.look()
+
+    async def _work_within(self, manager: Callable[[], AbstractAsyncContextManager[Any]]) -> None:  # noqa: ASYNC910 - see run_loop
+        try:
+            async with manager() as self.context:
+                await self._work()
+        except Exception as error:  # noqa: BLE001 - of the context manager; it ends the run, which raises it
             error.add_note(f"in the context manager of worker group {self.crew.group.name!r}")
             self.run.crash(error)
-        finally:
-            self.crew.size -= 1
-            self.run.look()
 
     def wake(self) -> None:
         """Let a loop that rests look for work."""
@@ -141,16 +168,20 @@ class WorkerLoop:
         take, finish, enter = graph.take, graph.finish, self._enter
         # Whenever others have run, all may have been cancelled, and then nothing is to start any more.
         await trio.lowlevel.checkpoint_if_cancelled()
+        graph.now = trio.current_time()
         resumed = began = perf_counter()
         while True:  # noqa: ASYNC913 - it lets others run after a SLICE, not after each task
             task = take(group)
             if task is None:
                 if not await self._rest():
                     return False
+                graph.now = trio.current_time()
                 resumed = began = perf_counter()
                 continue
-            task.execution = self
-            context: Context = task.context  # type: ignore[assignment]  # it goes when the task has ended
+            task.worker = self
+            self.task = task
+            # A copy for each trial, so that none finds what an earlier one has set.
+            context: Context = task.context.copy()  # type: ignore[union-attr]  # it goes when the task has ended
             arguments, task_type = task.arguments, task.type
             blocked = False
             try:
@@ -161,6 +192,7 @@ class WorkerLoop:
                 if value is BLOCKED:
                     blocked = True
                     value = await self._drive(task, context, began)
+                    graph.now = trio.current_time()
                 if self._used_up or type(value) is CoroutineType:
                     self._finish_with_doubt(task, value)
                 else:
@@ -168,7 +200,6 @@ class WorkerLoop:
             except BaseException as error:  # noqa: ASYNC103 - _ended_badly() knows what is to go on
                 if self._ended_badly(task, error):
                     raise
-            task.execution = None
             if self._used_up:
                 return True
             now = perf_counter()
@@ -180,6 +211,7 @@ class WorkerLoop:
                 self._warn(task, now - began)
             if now - resumed > SLICE:
                 await trio.lowlevel.checkpoint()
+                graph.now = trio.current_time()
                 resumed = now = perf_counter()
             began = now
 
@@ -231,6 +263,9 @@ class WorkerLoop:
             except StopIteration as end:
                 message, ended = end.value, True
 
+    def __str__(self) -> str:
+        return self.name
+
     def cancel(self, task: Task[Any]) -> None:
         """Cancel the body that runs in this loop."""
         self._used_up = True
@@ -256,7 +291,7 @@ class WorkerLoop:
     def _ended_badly(self, task: Task[Any], error: BaseException) -> bool:
         """Record how a task ended that raised; return whether the exception is to go on."""
         graph = self.run.graph
-        task.execution = None
+        graph.now = trio.current_time()
         error.__traceback__ = _without_ours(error.__traceback__)
         if isinstance(error, Exception):
             graph.fail(task, error)

@@ -8,7 +8,9 @@ from .errors import (
     AlreadyStarted,
     BadType,
     BadValue,
+    BudgetExceeded,
     CancelledSwallowed,
+    CannotRerun,
     ConditionAsBoolean,
     DuplicateType,
     ForeignTask,
@@ -26,7 +28,11 @@ from .errors import (
     TaskCancelled,
     TaskFailed,
     TaskSkipped,
+    ThresholdMissed,
+    TrialTimeout,
+    TryAgain,
     UnknownGroup,
+    UnknownLimit,
     UnknownName,
     UnknownTask,
     UnknownType,
@@ -36,18 +42,23 @@ from .errors import (
     WrongThread,
 )
 from .groups import WorkerGroup
-from .inspection import GroupStatistics, Statistics
+from .inspection import GroupStatistics, Holder, Statistics
+from .limits import Limit
+from .policies import Rate, Retry
 from .results import ResultStore
 from .task import Task, TaskState
 from .task_graph import TaskGraph
 from .task_type import TaskType, task_type
+from .trials import Trial
 
 __all__ = [
     "AlreadyRunning",
     "AlreadyStarted",
     "BadType",
     "BadValue",
+    "BudgetExceeded",
     "CancelledSwallowed",
+    "CannotRerun",
     "Change",
     "Condition",
     "ConditionAsBoolean",
@@ -58,13 +69,17 @@ __all__ = [
     "GraphFailed",
     "GraphStalled",
     "GroupStatistics",
+    "Holder",
     "IllegalTransition",
+    "Limit",
     "NoCurrentTask",
     "NotConnected",
     "NotInTrio",
     "NotRunning",
+    "Rate",
     "ResultNeeded",
     "ResultStore",
+    "Retry",
     "ReturnedCoroutine",
     "Statistics",
     "StrayCancelled",
@@ -76,7 +91,12 @@ __all__ = [
     "TaskSkipped",
     "TaskState",
     "TaskType",
+    "ThresholdMissed",
+    "Trial",
+    "TrialTimeout",
+    "TryAgain",
     "UnknownGroup",
+    "UnknownLimit",
     "UnknownName",
     "UnknownTask",
     "UnknownType",

@@ -19,7 +19,8 @@ Listener = Callable[["Change"], object]
 class Change:
     """One change of a task's state.
 
-    `before` is None when the task was added, and `after` is None when it was removed.
+    `before` is None when the task was added, and `after` is None when it was removed. When they are the same
+    the task has said something: its `progress_made` or its `notes` have changed.
     """
 
     task: Task[Any]

@@ -138,6 +138,17 @@ class Condition:
                 stack.pop()
         return ordered
 
+    def hear(self, source: Operand) -> bool:
+        """Take note that an operand has ended or been decided; return whether that decides the condition."""
+        if self.verb.handles_failure:
+            self.note_failure(source)
+        return self.count(self.verdict_on(source))  # type: ignore[arg-type]  # it is not open any more
+
+    def drop(self, operand: Task[Any]) -> bool:
+        """Do without an operand; return whether that decides the condition."""
+        del self.operands[operand]
+        return self.decide()
+
     def count(self, verdict: bool) -> bool:  # noqa: FBT001 - it is the news itself
         """Take note of the verdict on one more operand; return whether that decides the condition.
 
@@ -148,6 +159,12 @@ class Condition:
         else:
             self.impossible += 1
         return self.decide()
+
+    def reopen(self) -> None:
+        """Forget all that it has counted and whom to tell, as what it is built of is open again."""
+        self.fulfilled = self.impossible = 0
+        self.holds = None
+        self._dependents = []
 
     def decide(self) -> bool:
         """Set `holds` if that has become known; return whether it has."""

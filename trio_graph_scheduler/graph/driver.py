@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import NotRunning
 
 if TYPE_CHECKING:
+    from .groups import WorkerGroup
     from .task import Task
 
 
@@ -48,8 +50,23 @@ class Driver(Protocol):
         It is called once for a task, when all that follows from its end has been decided.
         """
 
+    def now(self) -> float:
+        """Return what time it is, in seconds on the driver's clock."""
+
+    def wake_at(self, when: float) -> None:
+        """Call `graph.tick()` at this time, or as soon as possible if that has passed.
+
+        An earlier time takes the place of what was asked for before.
+        """
+
+    def soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function in the thread that drives the graph, as soon as possible; from any thread."""
+
+    def holders(self, group: WorkerGroup) -> Iterable[Task[Any]]:
+        """Return the tasks of a group that are RUNNING."""
+
     def standstill(self) -> None:
-        """Take note that no task is READY or RUNNING, so that nothing happens any more by itself.
+        """Take note that no task is READY, RUNNING or RETRYING, so that nothing happens any more by itself.
 
         Only an addition or another change from outside, or a body that stops waiting, gets things going
         again. It may be called several times in a row.
@@ -71,6 +88,21 @@ class NoDriver:
         """Do nothing: whoever executes the task without a driver finds `task.cancelling` True."""
 
     resumed = ended = cancel
+
+    def now(self) -> float:
+        """Return 0, for lack of a clock."""
+        return 0.0
+
+    def wake_at(self, when: float) -> None:
+        """Do nothing: whoever drives by hand calls `graph.tick()`."""
+
+    def soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call the function at once, as nobody drives."""
+        function(*args)
+
+    def holders(self, group: WorkerGroup) -> Iterable[Task[Any]]:
+        """Return the RUNNING tasks of a group, found by looking at all."""
+        return [] if group.graph is None else group.graph.tasks(state="running", group=group)
 
     def standstill(self) -> None:
         """Do nothing, as nobody waits for the end."""

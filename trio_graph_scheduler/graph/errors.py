@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,18 @@ def shown_value(value: object) -> str:
     except Exception:  # noqa: BLE001 - whatever a stranger's repr raises, the message must come out
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 2 * LONGEST_NAME_SHOWN else text[: 2 * LONGEST_NAME_SHOWN] + "…"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception, once, if it takes any: it may be of any kind."""
+    with suppress(Exception):
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
+def is_seconds(value: object) -> bool:
+    """Return whether this is a number of seconds: 0 or more, and not beyond what a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def title(task: Task[Any]) -> str:
@@ -85,6 +98,12 @@ class UnknownGroup(UnknownName):
     """A worker group is named that the graph does not have."""
 
     thing = "worker group"
+
+
+class UnknownLimit(UnknownName):
+    """A task type needs a named limit that the graph does not have."""
+
+    thing = "limit"
 
 
 class UnknownTask(GraphError, LookupError):
@@ -154,9 +173,10 @@ class AlreadyStarted(GraphError, RuntimeError):
 
     def __init__(self, task: Task[Any], attempt: str) -> None:
         self.task = task
+        tried = ", has been tried before" if task.state.name in ("WAITING", "READY") else ""
         super().__init__(
-            f"cannot {attempt}: {title(task)} is {task.state}, and only tasks that have not started (WAITING,"
-            " READY) can be changed. Add a new task for what is to happen afterwards:"
+            f"cannot {attempt}: {title(task)} is {task.state}{tried}, and only tasks that have not started"
+            " (WAITING, READY) can be changed. Add a new task for what is to happen afterwards:"
             " graph.add(..., after=task)"
         )
 
@@ -192,6 +212,16 @@ class WouldCloseCycle(GraphError, ValueError):
             f"connecting {first} -> {title(then)} would close a cycle of waits: {first} could not end before"
             f" {title(then)} has. On a running graph this is refused; nothing was changed"
         )
+
+
+class CannotRerun(GraphError, RuntimeError):
+    """A task that has not ended is to be rerun, or opened again for a rerun."""
+
+    def __init__(self, tasks: Sequence[Task[Any]], why: str) -> None:
+        self.tasks = tuple(tasks)
+        listed = ", ".join(f"{title(task)} ({task.state})" for task in self.tasks[:10])
+        more = f" and {len(self.tasks) - 10} more" if len(self.tasks) > 10 else ""  # noqa: PLR2004 - what a reader takes in
+        super().__init__(f"cannot rerun: {listed}{more} {why}. Nothing was changed")
 
 
 class IllegalTransition(GraphError, RuntimeError):
@@ -308,6 +338,62 @@ class TaskFailed(GraphError):
         super().__init__(reason)
 
 
+class TryAgain(GraphError):
+    """A body asks to be tried again.
+
+        if response.status == 503:
+            raise TryAgain(after=float(response.headers["retry-after"]), reason="busy")
+
+    `after` is in seconds; None leaves the delay to the retry policy of its type, or to none. Without a policy
+    it is tried again as often as it asks; with one that decides, and `after` takes the place of its delay,
+    even where that is longer than its `max_delay`. `reason` is for people. Raises `BadValue` if `after` is
+    not a number of seconds.
+    """
+
+    def __init__(self, after: float | None = None, reason: str | None = None) -> None:
+        if after is not None and not is_seconds(after):
+            raise BadValue("the after of TryAgain", after, "it must be a number of seconds, 0 or more")
+        self.after, self.reason = after, reason
+        asked = "asked for another trial" + ("" if after is None else f" after {after:g} s")
+        super().__init__(asked if reason is None else f"{reason} ({asked})")
+
+
+class TrialTimeout(GraphError, TimeoutError):
+    """A trial took longer than the `timeout` of its type."""
+
+    def __init__(self, task: Task[Any], timeout: float) -> None:
+        self.task, self.timeout = task, timeout
+        super().__init__(f"a trial of {title(task)} did not end within its timeout of {timeout:g} s")
+
+
+class BudgetExceeded(GraphError, TimeoutError):
+    """A deadline passed before the task had ended: of its own budget, of who spawned it, or of the graph."""
+
+    def __init__(self, task: Task[Any], expiry: object) -> None:
+        self.task = task
+        super().__init__(f"{title(task)} had not ended in time: {expiry}")
+
+
+class ThresholdMissed(GraphError):
+    """Too few candidates are left for a threshold to be reached.
+
+    `failures` are those that ended without success.
+    """
+
+    def __init__(self, task: Task[Any], needed: int, reached: int, failures: Sequence[Task[Any]]) -> None:
+        self.task, self.needed, self.reached, self.failures = task, needed, reached, tuple(failures)
+        causes = "".join(
+            f"\n{title(failure)}: {failure.state}"
+            + (f" ({_because_of(failure)})" if _because_of(failure) else "")
+            for failure in self.failures[:10]
+        )
+        more = f"\n... and {len(self.failures) - 10} more" if len(self.failures) > 10 else ""  # noqa: PLR2004 - what a reader takes in
+        super().__init__(
+            f"{title(task)} needs {needed} of its candidates to succeed; {reached} did, and too few are left:"
+            f"{causes}{more}"
+        )
+
+
 class TaskCancelled(GraphError):
     """The result of a task is asked for that was cancelled."""
 
@@ -376,3 +462,7 @@ def still_open(task: Task[Any]) -> Exception:
 
 def _because(task: Task[Any]) -> str:
     return f" ({task.reason})" if task.reason else ""
+
+
+def _because_of(task: Task[Any]) -> str:
+    return shown_value(task.error) if task.error is not None else task.reason or ""

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
 from .conditions import Condition
-from .errors import shown, title, titles
-from .task import FAILED, READY, RUNNING, SUSPENDED, WAITING, Task, TaskState
+from .errors import shown, shown_value, title, titles
+from .task import READY, RETRYING, RUNNING, SUSPENDED, WAITING, Task, TaskState
 
 if TYPE_CHECKING:
     from .groups import WorkerGroup
     from .lifecycle import Lifecycle
+    from .timetable import Timer
+    from .trials import Course
+
+
+@attrs.frozen
+class Holder:
+    """A task that holds a place of a group, and since when: seconds on trio's clock."""
+
+    task: Task[Any]
+    since: float
 
 
 @attrs.frozen
 class GroupStatistics:
-    """How a worker group stands: its limit, and how many of its tasks are RUNNING, SUSPENDED and READY."""
+    """How a worker group stands.
+
+    - `limit`: how many of its tasks may execute at a time.
+    - `running`, `suspended`, `waiting`: how many of its tasks are RUNNING, SUSPENDED, and READY, that is
+      waiting for a place.
+    - `paused`: whether it starts no tasks.
+    - `holders`: the RUNNING ones, and since when they run.
+    """
 
     limit: int
     running: int
     suspended: int
-    ready: int
+    waiting: int
+    paused: bool
+    holders: tuple[Holder, ...]
 
 
 @attrs.frozen
@@ -45,22 +64,29 @@ class Statistics:
 
     def __str__(self) -> str:
         counts = [f"{count} {state}" for state, count in self.states.items() if count]
-        return f"{self.total} tasks" + (": " + ", ".join(counts) if counts else "")
+        return f"{self.total} {'task' if self.total == 1 else 'tasks'}" + (
+            ": " + ", ".join(counts) if counts else ""
+        )
 
 
 def statistics(graph: Lifecycle) -> Statistics:
     """Return the figures of a graph, from what it keeps count of."""
-    groups = {
-        name: GroupStatistics(g.limit, g.running, g.suspended, g.ready) for name, g in graph.groups.items()
-    }
+    groups = {name: _statistics_of(graph, group) for name, group in graph.groups.items()}
     states = {
-        WAITING: len(graph._tasks) - 1 - graph.active - sum(graph._ended.values()),
-        READY: sum(group.ready for group in groups.values()),
+        WAITING: len(graph._tasks) - 1 - sum(graph._ended.values()) - graph._retrying,
+        READY: sum(group.waiting for group in groups.values()),
         RUNNING: sum(group.running for group in groups.values()),
         SUSPENDED: sum(group.suspended for group in groups.values()),
+        RETRYING: graph._retrying,
         **graph._ended,
     }
+    states[WAITING] -= states[READY] + states[RUNNING] + states[SUSPENDED]
     return Statistics(states, groups)
+
+
+def _statistics_of(graph: Lifecycle, group: WorkerGroup) -> GroupStatistics:
+    holders = tuple(Holder(task, cast("float", task._began)) for task in graph.holders(group))
+    return GroupStatistics(group.limit, group.running, group.suspended, group.ready, group.paused, holders)
 
 
 def why(graph: Lifecycle, task: Task[Any]) -> str:
@@ -69,25 +95,45 @@ def why(graph: Lifecycle, task: Task[Any]) -> str:
     if state is WAITING:
         return f"{title(task)} waits for {unmet(graph, task)}"
     if state is READY:
-        return f"{title(task)} is ready{_why_not_started(graph, task.group)}"
+        return f"{title(task)} is ready{_why_not_started(graph, task)}"
     if state is RUNNING:
         return f"{title(task)} is running"
     if state is SUSPENDED:
         return f"{title(task)} is suspended: it waits in its body for {unmet(graph, task)}"
-    detail = type(task.error).__name__ if state is FAILED else task.reason
+    if state is RETRYING:
+        return f"{title(task)} is {_when_tried_again(graph, task)}"
+    detail = task.reason or (None if task.error is None else type(task.error).__name__)
     return f"{title(task)} has ended: {state}" + (f" ({detail})" if detail else "")
 
 
-def _why_not_started(graph: Lifecycle, group: WorkerGroup) -> str:
+def _why_not_started(graph: Lifecycle, task: Task[Any]) -> str:
+    group = task.group
     name = shown(group.name)
+    if group.paused:
+        return f", but its group {name} is paused: graph.groups[{name}].resume() lets it go on"
     if group.limit == 0:
         return f", but its group {name} is paused: its limit is 0"
     if not graph.running:
         return ", but nothing runs its graph"
-    if group.free:
+    if not group.free:
+        return f", but its group {name} is full (limit {group.limit}): {titles(graph.holders(group))}"
+    graph.time()
+    obstacle = group.obstacle(task)
+    if obstacle is None:
         return f" and about to start in group {name}"
-    holders = [other for other in graph._tasks.values() if other.state is RUNNING and other.group is group]
-    return f", but its group {name} is full (limit {group.limit}): {titles(holders)}"
+    wanted = {limit for limit, _ in task.needs}
+    everyone = [holder for any_group in graph.groups.values() for holder in graph.holders(any_group)]
+    users = [other for other in everyone if wanted & {limit for limit, _ in other.needs}]
+    return f", but {obstacle}" + (f"; used by {titles(users)}" if users else "")
+
+
+def _when_tried_again(graph: Lifecycle, task: Task[Any]) -> str:
+    last = task.trials[-1]
+    when = cast("Timer", cast("Course", task._course).timer).when
+    return (
+        f"retrying: trial {last.number} failed with {shown_value(last.outcome)}, and trial"
+        f" {last.number + 1} may start in {when - graph.time():.3g} s, at {when:.6g}"
+    )
 
 
 def unmet(graph: Lifecycle, task: Task[Any]) -> str:

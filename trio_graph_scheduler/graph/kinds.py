@@ -7,29 +7,50 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .errors import BadType, DuplicateType, UnknownGroup, UnknownType
+import attrs
+
+from .errors import BadType, BadValue, DuplicateType, UnknownGroup, UnknownLimit, UnknownType, shown
 from .groups import DEFAULT, WorkerGroup
+from .limits import Limit, Needs
 from .task_type import TaskType
 
 
-class Kinds:
-    """The registry of a graph, and its assignments of types to groups. Raises `UnknownGroup`."""
+@attrs.frozen(eq=False)
+class Kind:
+    """What a graph knows of a task type."""
 
-    def __init__(self, groups: Mapping[str, WorkerGroup], assignments: Mapping[str, str]) -> None:
+    type: TaskType[..., Any]
+    group: WorkerGroup
+    needs: Needs
+    """Its named limits, and how much of each a task takes."""
+    plain: bool
+    """Whether its tasks need no `Course`: no limits, and nothing that has to do with time."""
+
+
+class Kinds:
+    """The registry of a graph: its types, in which group each runs, and what limits it needs.
+
+    Raises `UnknownGroup`.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, WorkerGroup], limits: Mapping[str, Limit], assignments: Mapping[str, str]
+    ) -> None:
         self._groups = groups
+        self._limits = limits
         self._assignments = dict(assignments)
         unknown = [group for group in self._assignments.values() if group not in groups]
         if unknown:
             raise UnknownGroup(unknown, groups, "worker_assignments name groups of worker_loops")
         # The types that can be named.
         self.registered: dict[str, TaskType[..., Any]] = {}
-        # Whatever `add` was given as a kind before (name, function, type or variation) -> its type and group.
-        self.known: dict[object, tuple[TaskType[..., Any], WorkerGroup]] = {}
+        # Whatever `add` was given as a kind before: a name, a function, a type or a variation.
+        self.known: dict[object, Kind] = {}
 
-    def find(self, kind: object) -> tuple[TaskType[..., Any], WorkerGroup]:
-        """Return the type and group of whatever names a kind of task. Changes nothing.
+    def find(self, kind: object) -> Kind:
+        """Return what is known of whatever names a kind of task. Changes nothing.
 
-        Raises `UnknownType`, `DuplicateType`, `UnknownGroup` or `BadType`.
+        Raises `UnknownType`, `DuplicateType`, `UnknownGroup`, `UnknownLimit`, `BadValue` or `BadType`.
         """
         with suppress(TypeError):  # what cannot be hashed
             if kind in self.known:
@@ -48,20 +69,33 @@ class Kinds:
         else:
             rule = "it must be a function, a TaskType, or the name of a registered one"
             raise BadType("the kind of a task", kind, rule)
-        return task_type, self._group(task_type)
+        needs = self._needs(task_type)
+        plain = not needs and task_type.timeout is None and task_type.budget is None
+        return Kind(task_type, self._group(task_type), needs, plain)
 
-    def remember(self, kind: object, task_type: TaskType[..., Any], group: WorkerGroup) -> None:
-        """Know a kind of task the next time, and a type by its name."""
-        if isinstance(kind, TaskType):
-            self.registered.setdefault(kind.name, kind.origin)
+    def remember(self, name: object, kind: Kind) -> None:
+        """Know a kind of task the next time by what named it, and a type by its name."""
+        if isinstance(name, TaskType):
+            self.registered.setdefault(name.name, name.origin)
         with suppress(TypeError):  # a callable that cannot be hashed is a kind of its own every time
-            self.known[kind] = task_type, group
+            self.known[name] = kind
 
     def _group(self, task_type: TaskType[..., Any]) -> WorkerGroup:
         name = task_type.group or self._assignments.get(task_type.name, DEFAULT)
         if name not in self._groups:
             raise UnknownGroup([name], self._groups)
         return self._groups[name]
+
+    def _needs(self, task_type: TaskType[..., Any]) -> Needs:
+        unknown = [name for name in task_type.limits if name not in self._limits]
+        if unknown:
+            fix = f"{shown(task_type.name)} needs it: TaskGraph(limits={{{shown(unknown[0])}: 3}})"
+            raise UnknownLimit(unknown, self._limits, fix)
+        for name, amount in task_type.limits.items():
+            if amount > self._limits[name].limit:
+                rule = f"the graph has {self._limits[name].limit} of it, so the task could never start"
+                raise BadValue(f"what {shown(task_type.name)} needs of {shown(name)}", amount, rule)
+        return tuple((self._limits[name], amount) for name, amount in sorted(task_type.limits.items()))
 
 
 def as_types(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
@@ -10,10 +11,12 @@ import attrs
 
 from .errors import TaskCancelled, TaskFailed, TaskSkipped, still_open, title
 from .groups import WorkerGroup
+from .trials import Course, Expiry, Trial
 
 if TYPE_CHECKING:
     from .arguments import Arguments, ComputedArguments
     from .conditions import Condition
+    from .limits import Needs
     from .task_graph import TaskGraph
     from .task_type import TaskType
 
@@ -31,6 +34,8 @@ class TaskState(enum.Enum):
     """Its body runs, and holds a place of its group."""
     SUSPENDED = "SUSPENDED"
     """Its body waits for another task, and holds no place."""
+    RETRYING = "RETRYING"
+    """A trial failed, and it is READY again when the time of the next one has come. It holds no place."""
     SUCCEEDED = "SUCCEEDED"
     """Its body returned a value."""
     FAILED = "FAILED"
@@ -57,11 +62,12 @@ class TaskState(enum.Enum):
         return self in END_STATES
 
 
-WAITING, READY, RUNNING, SUSPENDED = (
+WAITING, READY, RUNNING, SUSPENDED, RETRYING = (
     TaskState.WAITING,
     TaskState.READY,
     TaskState.RUNNING,
     TaskState.SUSPENDED,
+    TaskState.RETRYING,
 )
 SUCCEEDED, FAILED, CANCELLED, SKIPPED = (
     TaskState.SUCCEEDED,
@@ -70,6 +76,7 @@ SUCCEEDED, FAILED, CANCELLED, SKIPPED = (
     TaskState.SKIPPED,
 )
 END_STATES = frozenset({SUCCEEDED, FAILED, CANCELLED, SKIPPED})
+EXECUTING = frozenset({RUNNING, SUSPENDED})
 
 CURRENT_TASK: ContextVar[Task[Any] | None] = ContextVar("trio_graph_scheduler.current_task", default=None)
 """The task whose body runs in this context: what it adds to its own graph is its child."""
@@ -129,15 +136,21 @@ class Task(Generic[T]):
     _dependents: list[Task[Any] | Condition] | None = None
     # What it added, in order; some may have been removed from the graph. None if it never added any.
     _children: list[Task[Any]] | None = None
-    # FAILED: the exception. SKIPPED: the input that failed it. CANCELLED: the reason given.
-    # While it runs: the TaskFailed that it declared itself failed with, if it has.
+    # FAILED: the exception. SKIPPED: the input that failed it, or why it skipped itself. CANCELLED: the
+    # reason given. While it runs: the TaskFailed, or the reason to be skipped, that its body has declared.
     _outcome: Any = None
-    # Once it is being cancelled: the reason, or True. It then holds for all that it adds.
-    _cancelled: str | bool = False
+    # Once it is being cancelled: the reason, or True; or the deadline that stopped it. It then holds for all
+    # that it adds.
+    _cancelled: str | bool | Expiry = False
     handled: bool = False
     """Whether someone took note of its failure: a condition on that or on its end, or `result()`."""
-    execution: Any = None
-    """For its driver: the handle on its body, while it runs."""
+    worker: Any = None
+    """For its driver: who runs its body, or ran it last; `str(worker)` names it."""
+    # When its last trial began and ended, on the driver's clock. Many tasks share these floats.
+    _began: float | None = None
+    _over: float | None = None
+    # What else there is to know: earlier trials, timers, named limits. None for most tasks.
+    _course: Course | None = None
 
     @property
     def graph(self) -> TaskGraph:
@@ -194,13 +207,63 @@ class Task(Generic[T]):
         return self._unsettled == 0
 
     @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The attempts at it, the one that runs included; none if it has not started.
+
+        They are kept as long as the graph is. Of a failed trial that was followed by another one the
+        traceback is kept, but not the local variables of its frames.
+        """
+        past = () if self._course is None else self._course.past
+        if self._began is None:
+            return tuple(past)
+        outcome = self.graph.results[self.uid] if self.state is SUCCEEDED else self.error or self.reason
+        return (*past, self._trial(self.state, self._over, outcome if self.state.ended else None))
+
+    def _trial(self, state: TaskState, end: float | None, outcome: object) -> Trial:
+        """Return the trial that runs, or ran last."""
+        number = 1 if self._course is None else len(self._course.past) + 1
+        worker = None if self.worker is None else str(self.worker)
+        return Trial(number, state, cast("float", self._began), end, outcome, worker)
+
+    @property
+    def needs(self) -> Needs:
+        """The named limits that it takes while it executes, and how much of each."""
+        return () if self._course is None else self._course.needs
+
+    @property
+    def deadline(self) -> float:
+        """When it must have ended, on trio's clock, with all that it spawned; infinity if nothing says so.
+
+        This is the earliest of its own (see `TaskType.budget`), those of all who spawned it, and the graph's.
+        Setting it sets its own, at any time before it has settled. Raises `BadValue` for what is no time, and
+        `WrongThread` while the graph runs in another thread.
+        """
+        earliest = math.inf
+        task: Task[Any] | None = self
+        while task is not None:
+            if task._course is not None:
+                earliest = min(earliest, task._course.deadline)
+            task = task.parent
+        return earliest
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self.graph.set_deadline(self, when)
+
+    @property
     def _cancel_reason(self) -> str | None:
-        return self._cancelled if isinstance(self._cancelled, str) else None
+        return None if isinstance(self._cancelled, bool) else str(self._cancelled)
 
     @property
     def cancelling(self) -> bool:
         """Whether it has been cancelled and its body has not ended yet."""
         return bool(self._cancelled) and not self.state.ended
+
+    @property
+    def stopping(self) -> bool:
+        """Whether its body is being stopped, as the task has been cancelled or its trial has timed out."""
+        expired = self._course is not None and self._course.expired is not None
+        return (expired or bool(self._cancelled)) and self.state in EXECUTING
 
     @property
     def error(self) -> Exception | None:
@@ -273,10 +336,51 @@ class Task(Generic[T]):
 
             current_task().fail("no such page")
 
-        When its body returns a value, it is FAILED with a `TaskFailed` of this reason. Raises
+        When its body returns a value, this trial has FAILED with a `TaskFailed` of this reason. Raises
         `IllegalTransition` unless it is executing.
         """
-        self.graph.declare_failed(self, TaskFailed(reason))
+        self.graph.declare(self, "fail", TaskFailed(reason))
+
+    def skip(self, reason: str) -> None:
+        """Declare it skipped, from its own body: there is nothing for it to do.
+
+            current_task().skip("not modified")
+
+        When its body returns a value, that is dropped and the task is SKIPPED for this reason, and with it
+        all that needs its success. Of several declarations the first counts. Raises `IllegalTransition`
+        unless it is executing.
+        """
+        self.graph.declare(self, "skip", str(reason))
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how far it has come, from its own body; a thread may do so too.
+
+            for row, line in enumerate(lines):
+                current_task().progress(row, len(lines))
+
+        It is shown wherever the graph is watched, and `task.progress_made` gives it back. Raises
+        `IllegalTransition` unless it is executing, and `BadValue` unless these are numbers with
+        0 <= done <= total.
+        """
+        self.graph.take_progress(self, done, total)
+
+    @property
+    def progress_made(self) -> tuple[float, float | None] | None:
+        """What it last said with `progress`, as (done, total); None if it said nothing in its last trial."""
+        return None if self._course is None else self._course.progress
+
+    def note(self, text: str) -> None:
+        """Say something about what it does, from its own body; a thread may do so too.
+
+        It is shown wherever the graph is watched, and `task.notes` lists all. Raises `IllegalTransition`
+        unless it is executing.
+        """
+        self.graph.take_note(self, str(text))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it said with `note`, in all of its trials."""
+        return () if self._course is None else tuple(self._course.notes)
 
     def __repr__(self) -> str:
         return f"<{title(self)} {self.state}>"

@@ -1,39 +1,24 @@
-"""The graph: tasks come in, are connected, looked at and cancelled."""
+"""The graph as its users see it: built, added to, connected, looked at, cancelled, rerun."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextvars import copy_context
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-from . import checking, cycles, inspection, wait_tasks
-from .arguments import ATOMS, Arguments, ComputedArguments, packed
-from .conditions import Condition
+from . import checking, cycles, inspection, reruns, thresholds, wait_tasks
+from .adding import Adding
 from .errors import BadType, BadValue, UnknownTask
-from .groups import DEFAULT, DEFAULT_LIMIT, WorkerGroup
-from .kinds import Kinds, as_types, is_kind, without_partial
-from .lifecycle import Input
+from .groups import WorkerGroup
+from .kinds import is_kind
 from .results import ResultStore
-from .task import CANCELLED, CURRENT_TASK, READY, SUCCEEDED, WAITING, Label, Task, TaskState
+from .task import Task, TaskState
 from .task_type import TaskType
-from .wiring import After, Wiring, as_inputs
 
-T = TypeVar("T")
 ON_FAILURE = ("continue", "cancel")
 
 
-class AddOptions(TypedDict, total=False):
-    """What `TaskGraph.add` takes by name, for type checkers; what each means is said there."""
-
-    after: After
-    name: str | None
-    priority: float | None
-    key: object
-    dedupe: object
-
-
-class TaskGraph(Wiring):
+class TaskGraph(Adding):
     """Tasks, what each waits for, and what came out.
 
         graph = TaskGraph(worker_loops={"default": 4, "http": 10}, worker_assignments={"fetch": "http"})
@@ -47,6 +32,9 @@ class TaskGraph(Wiring):
     - `worker_loops`: group name -> limit or `WorkerGroup`. There always is a group `"default"`, with a limit
       of 10 if not given.
     - `worker_assignments`: name of a function or type -> group name, for types that name no group themselves.
+    - `limits`: name -> how much there is of it: what tasks use, wherever they run, such as
+      `limits={"database": 3}`. A `TaskType` says how much of each its tasks take.
+    - `deadline`: when all must have ended, as a time on trio's clock; it can be moved: `graph.deadline`.
     - `on_failure`: `"continue"`, or `"cancel"` to cancel the graph at the first failure that nobody handles.
     - `results`: the `ResultStore`, by default a dict.
 
@@ -60,122 +48,24 @@ class TaskGraph(Wiring):
         worker_loops: Mapping[str, int | WorkerGroup] | None = None,
         worker_assignments: Mapping[str, str] | None = None,
         *,
+        limits: Mapping[str, int] | None = None,
+        deadline: float = math.inf,
         on_failure: str = "continue",
         results: ResultStore | None = None,
     ) -> None:
         if on_failure not in ON_FAILURE:
             raise BadValue("on_failure", on_failure, f"it must be one of {', '.join(ON_FAILURE)}")
-        super().__init__({} if results is None else results, cancel_on_failure=on_failure == "cancel")
-        for name, group in {DEFAULT: DEFAULT_LIMIT, **(worker_loops or {})}.items():
-            description = group if isinstance(group, WorkerGroup) else WorkerGroup(group)
-            self.groups[name] = description.made_for(self, name)
-        self._kinds = Kinds(self.groups, worker_assignments or {})
-        self._known = self._kinds.known
-        for kind in as_types(task_functions):
-            self.register(kind)
-        self._next_uid = 1
-        self.root: Task[None] = Task(
-            uid=0,
-            type=TaskType(_root, name="root", executor="async"),
-            group=self.groups[DEFAULT],
-            parent=None,
-            state=SUCCEEDED,
-            arguments=(),
-            context=None,
-            inputs=(),
+        super().__init__(
+            task_functions,
+            worker_loops or {},
+            worker_assignments or {},
+            limits or {},
+            {} if results is None else results,
+            cancel_on_failure=on_failure == "cancel",
         )
-        """The parent of what is added from outside of a task: SUCCEEDED, and not counted as a task."""
-        self._tasks[0] = self.root
-        self.results[0] = None
+        self.deadline = deadline
 
-    # Adding -------------------------------------------------------------------------------------------------
-
-    def register(self, kind: TaskType[..., Any]) -> None:
-        """Make a type known by its name.
-
-        Using a TaskType in `add` does so too. Raises `DuplicateType` or `UnknownGroup`.
-        """
-        self._kinds.remember(kind, *self._kinds.find(kind))
-
-    @overload
-    def add(
-        self, kind: Callable[..., Awaitable[T]], *args: object, **options: Unpack[AddOptions]
-    ) -> Task[T]: ...
-    @overload
-    def add(self, kind: Callable[..., T], *args: object, **options: Unpack[AddOptions]) -> Task[T]: ...
-    @overload
-    def add(self, kind: str, *args: object, **options: Unpack[AddOptions]) -> Task[Any]: ...
-    def add(  # noqa: C901 - the common case passes straight through, without a call
-        self,
-        kind: Callable[..., Any] | str,
-        *args: object,
-        after: After = None,
-        name: str | None = None,
-        priority: float | None = None,
-        key: object = None,
-        dedupe: object = None,
-    ) -> Task[Any]:
-        """Add a task and return it, before a run or during one, from inside of tasks or outside.
-
-            page = graph.add(fetch, url)
-            words = graph.add(count_words, page, after=done(other), priority=1)
-
-        - `kind`: a function, a `TaskType`, or the name of a registered one; in a `functools.partial` with
-          some of its arguments.
-        - `args`: its arguments. A Task among them, or in a list, tuple, set, mapping or partial there, must
-          succeed first; its result takes its place. A container that holds Tasks is copied now, all other
-          values are shared.
-        - `after`: more to wait for: a Task (which must succeed), a condition, or an iterable of them.
-        - `name`: a name for this task, by default that of its type.
-        - `priority`: higher ones are taken first within the group; 0 by default.
-        - `key`: within a priority, keys are served in turn.
-        - `dedupe`: if the graph has a task of the same kind and of the same value here, that one is returned
-          and nothing is added.
-
-        Added in the body of a task of this graph it is that task's child, and does not block it. Its own body
-        will run in a copy of the context of this call.
-
-        Raises `UnknownType`, `UnknownGroup`, `DuplicateType`, `ForeignTask`, `BadType`, `BadValue`, or
-        `WrongThread` while the graph runs in another thread, before anything has changed.
-        """
-        if self._thread is not None:
-            self._check_thread("add")
-        arguments: tuple[Any, ...] | Arguments = args
-        unknown = None
-        try:
-            task_type, group = self._known[kind]
-        except (KeyError, TypeError):
-            kind, args, keywords = without_partial(kind, args)
-            task_type, group = self._kinds.find(kind)
-            unknown = kind
-            arguments = packed(args, keywords)
-        else:
-            for value in args:
-                if type(value) not in ATOMS:
-                    arguments = packed(args, {})
-                    break
-        inputs: tuple[Input, ...] = () if type(arguments) is tuple else arguments.results_of  # type: ignore[union-attr]  # not a tuple
-        if after is not None:
-            inputs += as_inputs(after)
-        if inputs:
-            inputs = self._checked(inputs)
-        labelled = name is not None or priority is not None or key is not None or dedupe is not None
-        if labelled:
-            _check_labels(name, priority, key, dedupe)
-            if dedupe is not None and (task_type.origin, dedupe) in self._deduped:
-                return self._deduped[task_type.origin, dedupe]
-        if unknown is not None:
-            self._kinds.remember(unknown, task_type, group)
-        parent = CURRENT_TASK.get()
-        if parent is None or parent.group.graph is not self:
-            parent = self.root
-        task: Task[Any] = Task(
-            self._next_uid, task_type, group, parent, WAITING, arguments, copy_context(), inputs
-        )
-        if labelled:
-            self._label(task, Label(name, priority or 0, key, dedupe))
-        self._insert(task)
-        return task
+    # Adding in other ways than by `add` ---------------------------------------------------------------------
 
     async def create_task(
         self, name: str, arguments: tuple[Iterable[Any], Mapping[str, Any]] | None, predecessor_uid: int
@@ -217,7 +107,44 @@ class TaskGraph(Wiring):
         """
         wait_tasks.create_wait_link(self, predecessor_uid, uid)
 
-    # Cancelling and looking ---------------------------------------------------------------------------------
+    def add_threshold(
+        self,
+        candidates: Iterable[thresholds.Candidate],
+        *,
+        target: int,
+        minimum: int | None = None,
+        hedge_after: float | None = None,
+        cancel_running: bool = False,
+        name: str | None = None,
+    ) -> Task[list[Any]]:
+        """Add a task that succeeds as soon as enough of its candidates have, of which no more are started.
+
+            three = graph.add_threshold([partial(fetch, mirror) for mirror in mirrors], target=3)
+            first = graph.add_threshold([partial(ask, it) for it in servers], target=1, hedge_after=0.2)
+
+        - `candidates`: Tasks of this graph, or kinds as `add` takes them, which are added. The first `target`
+          may start at once; the others are spares, which are WAITING.
+        - `target`: how many are to be under way or to have succeeded. A spare takes the place of each that
+          ends without success.
+        - `minimum`: how many successes it takes, from 1 to the target, which is the default.
+        - `hedge_after`: whenever so many seconds have passed since a candidate last began to run, the next
+          spare is started as well.
+        - `cancel_running`: whether candidates that still execute at the end are cancelled too. Those that do
+          not execute always are.
+        - `name`: a name for the new task, by default `"threshold"`.
+
+        The task has no body and holds no place. Its result is the list of the first results, in the order
+        they came (those of candidates that had succeeded before: to a millisecond). As soon as it can no
+        longer succeed it FAILS with `ThresholdMissed`. Failures of its candidates count as handled.
+
+        Raises `BadType`, `BadValue`, `ForeignTask`, `WrongThread` and what `add` does, before anything has
+        changed.
+        """
+        return thresholds.add_threshold(
+            self, candidates, target, minimum, hedge_after, cancel_running=cancel_running, name=name
+        )
+
+    # Cancelling, rerunning, and looking ---------------------------------------------------------------------
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancel every task that has not ended, and while a run goes on also those that are still added.
@@ -225,6 +152,47 @@ class TaskGraph(Wiring):
         Doing so twice is fine. Raises `WrongThread` while the graph runs in another thread.
         """
         self.cancel_subtree(self.root, reason)
+
+    def rerun(
+        self, tasks: Task[Any] | Iterable[Task[Any]] | None = None, *, downstream: bool = True
+    ) -> tuple[Task[Any], ...]:
+        """Open tasks that have ended again, after a run or during one; return all that were opened.
+
+            report = await execute_graph(graph, raise_failures=False)
+            graph.rerun()                   # what failed, and what depends on it
+            await execute_graph(graph)
+
+        - `tasks`: a Task or several, which have ended in whatever way; by default all that FAILED, but for
+          candidates of thresholds that were reached without them.
+        - `downstream`: whether tasks that have ended and depend on those are opened again too. Tasks that
+          have not started wait for them again in any case.
+
+        Each opened task is WAITING or READY as if it had just been added, in the context of this call, and
+        gets a new trial; `task.trials` keeps the earlier ones. What it spawned before stays. The results of
+        all other tasks are kept. One that needs the success of a task which has none, and is not rerun, is
+        SKIPPED again.
+
+        Takes time linear in the size of the graph. Raises `CannotRerun` for tasks that have not ended, and if
+        a task downstream is executing or RETRYING; `BadType`, `ForeignTask`, `WrongThread`. Nothing has
+        changed then.
+        """
+        return reruns.rerun(self, tasks, downstream=downstream)
+
+    @property
+    def deadline(self) -> float:
+        """When all must have ended, as a time on trio's clock: infinity, or what was set.
+
+            graph.deadline = trio.current_time() + 60
+
+        When it passes, tasks that are READY, RUNNING, SUSPENDED or RETRYING fail with `BudgetExceeded`, and
+        those that are WAITING, or are still added in the same run, are CANCELLED. It can be moved at any
+        time. Setting it raises `BadValue`, and `WrongThread` while the graph runs in another thread.
+        """
+        return self.root.deadline
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
+        self.set_deadline(self.root, when)
 
     def __getitem__(self, uid: int) -> Task[Any]:
         try:
@@ -303,101 +271,3 @@ class TaskGraph(Wiring):
         For tests, as it looks at everything. The `results` must know `in`, as a dict does.
         """
         checking.check(self)
-
-    # The parts of it ----------------------------------------------------------------------------------------
-
-    def _label(self, task: Task[Any], label: Label) -> None:
-        task.label = label
-        if label.priority or label.key is not None:
-            task.group.rank()
-        if label.dedupe is not None:
-            self._deduped[task.type.origin, label.dedupe] = task
-
-    def insert(
-        self,
-        kind: str,
-        arguments: tuple[Any, ...] | Arguments | ComputedArguments,
-        *,
-        after: Condition | None = None,
-        parent: Task[Any] | None = None,
-    ) -> Task[Any]:
-        """Add a task of a registered type whose arguments are packed already.
-
-        `parent` takes the place of the task in whose body this is called.
-        """
-        self._check_thread("add")
-        task_type, group = self._kinds.find(kind)
-        inputs: tuple[Input, ...] = () if isinstance(arguments, tuple) else arguments.results_of
-        if after is not None:
-            inputs += (after,)
-        scheduler = parent or CURRENT_TASK.get()
-        if scheduler is None or scheduler.group.graph is not self:
-            scheduler = self.root
-        task: Task[Any] = Task(
-            self._next_uid,
-            task_type,
-            group,
-            scheduler,
-            WAITING,
-            arguments,
-            copy_context(),
-            self._checked(inputs),
-        )
-        self._insert(task)
-        return task
-
-    def _insert(self, task: Task[Any]) -> None:  # noqa: C901, PLR0912 - the common case makes no calls
-        """Take in a new task, all of which has been checked."""
-        self._tasks[task.uid] = task
-        self._next_uid += 1
-        parent = task.parent
-        # A task that has settled has done so for good: what its body left running adds for the first of its
-        # ancestors that has not.
-        while not parent._unsettled:
-            parent = task.parent = parent.parent
-        parent._unsettled += 1
-        if parent._children is None:
-            parent._children = [task]
-        else:
-            parent._children.append(task)
-        if self._subscriptions:
-            self._announcer.note(task, None, WAITING)
-        decided: list[Input] = []
-        for item in task._inputs:
-            if type(item) is Task and (item.state is WAITING or item.state is READY):
-                task._missing += 1
-                if item._dependents is None:
-                    item._dependents = [task]
-                else:
-                    item._dependents.append(task)
-            else:
-                self._wait_for(task, item, decided)
-        if task.state is WAITING:
-            if parent._cancelled:
-                task._cancelled = parent._cancelled
-                self._end(task, CANCELLED, parent._cancel_reason)
-                decided.append(task)
-            elif not task._missing:
-                self._make_ready(task)
-        if decided:
-            self._propagate(decided)
-        elif self._subscriptions:
-            self._announce()
-
-
-def _check_labels(name: object, priority: object, key: object, dedupe: object) -> None:
-    if name is not None and (not isinstance(name, str) or not name):
-        raise BadType("name", name, "it must be a string that is not empty")
-    if priority is not None and (not isinstance(priority, int | float) or math.isnan(priority)):
-        raise BadType("priority", priority, "it must be a number; higher ones are taken first")
-    for option, value in (("key", key), ("dedupe", dedupe)):
-        try:
-            hash(value)
-        except TypeError:
-            raise BadType(
-                option, value, "it must be hashable, such as a string, a number or a tuple of them"
-            ) from None
-
-
-def _root() -> None:
-    """Be the function of the root, which is never run."""

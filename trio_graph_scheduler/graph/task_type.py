@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import attrs
 
-from .errors import BadType, BadValue, shown
+from .errors import BadType, BadValue, is_seconds, shown
+from .policies import RetryPolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 EXECUTORS = ("async", "thread")
+OPTIONS = frozenset({"name", "group", "executor", "abandon_after", "retry", "timeout", "budget", "limits"})
+"""What a variation of a type may change."""
+
+
+def _as_limits(limits: object) -> Mapping[str, int]:
+    if not isinstance(limits, Mapping):
+        raise BadType("the limits of a task type", limits, 'they must be a mapping: limits={"database": 1}')
+    for name, amount in limits.items():
+        if isinstance(amount, bool) or not isinstance(amount, int) or amount < 1:
+            rule = "it must be a whole number from 1 on: how much of it a task takes"
+            raise BadValue(f"the limit {shown(name)} of a task type", amount, rule)
+    return dict(limits)
 
 
 @attrs.frozen(eq=False)
@@ -35,6 +48,16 @@ class TaskType(Generic[P, R]):
     - `abandon_after`: for threads, how many seconds after a cancellation the run waits for the thread before
       it goes on without it (the thread itself cannot be stopped); None, the default, waits as long as it
       takes.
+    - `retry`: whether a trial that has failed is followed by another one: a `Retry`, or any function
+      `(error, trial number, elapsed seconds) -> seconds to wait, or None to give up`. None: never, unless the
+      body raises `TryAgain`.
+    - `timeout`: how many seconds a trial may take, waits for other tasks included. Then its body is
+      cancelled, and the trial has failed with `TrialTimeout`, which `retry` may find worth another one.
+    - `budget`: how many seconds the task may take in all, from when it is READY for the first time: waits for
+      a place, all trials and the delays between them, and everything that it spawns. Then all that is left of
+      that is stopped: what had its turn fails with `BudgetExceeded`, what was WAITING is CANCELLED.
+    - `limits`: name -> how much of that limit of the graph a task takes while it executes; see
+      `TaskGraph(limits=...)`.
 
     Raises `BadType` or `BadValue` where one of these cannot be, such as an async function for a thread.
     """
@@ -44,6 +67,10 @@ class TaskType(Generic[P, R]):
     group: str | None = attrs.field(kw_only=True, default=None)
     executor: str = attrs.field(kw_only=True)
     abandon_after: float | None = attrs.field(kw_only=True, default=None)
+    retry: RetryPolicy | None = attrs.field(kw_only=True, default=None)
+    timeout: float | None = attrs.field(kw_only=True, default=None)
+    budget: float | None = attrs.field(kw_only=True, default=None)
+    limits: Mapping[str, int] = attrs.field(kw_only=True, factory=dict, converter=_as_limits)
     _origin: TaskType[P, R] | None = attrs.field(kw_only=True, repr=False, default=None)
 
     @name.default
@@ -72,6 +99,18 @@ class TaskType(Generic[P, R]):
         if self.executor == "thread" and _is_async(self.function):
             rule = 'threads run plain functions; leave executor= out, or write executor="async"'
             raise BadType(f"the function of {shown(self.name)}", self.function, rule)
+        self._check_abandon_after()
+        policy: object = self.retry
+        if policy is not None and not callable(policy):
+            rule = "it must be a Retry(...), or a function of (error, trial number, elapsed seconds)"
+            raise BadType(f"the retry policy of {shown(self.name)}", policy, rule)
+        for option in ("timeout", "budget"):
+            seconds = getattr(self, option)
+            if seconds is not None and not (is_seconds(seconds) and seconds):
+                rule = "it must be a number of seconds above 0, or None"
+                raise BadValue(f"the {option} of {shown(self.name)}", seconds, rule)
+
+    def _check_abandon_after(self) -> None:
         if self.abandon_after is not None:
             if self.executor != "thread":
                 raise BadValue(
@@ -97,9 +136,9 @@ class TaskType(Generic[P, R]):
         It keeps its name, and counts as the same kind for `dedupe=`; a variation with a name of its own is a
         type of its own. Raises `BadType` for another change, and as a new type does.
         """
-        unknown = changes.keys() - {"name", "group", "executor", "abandon_after"}
+        unknown = changes.keys() - OPTIONS
         if unknown:
-            rule = "a variation may change name, group, executor and abandon_after"
+            rule = f"a variation may change {', '.join(sorted(OPTIONS))}"
             raise BadType("the change", ", ".join(sorted(unknown)), rule)
         return attrs.evolve(self, origin=None if "name" in changes else self.origin, **changes)
 
@@ -110,6 +149,10 @@ def task_type(
     group: str | None = None,
     executor: str | None = None,
     abandon_after: float | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    budget: float | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> Callable[[Callable[P, R]], TaskType[P, R]]:
     """Return a decorator that makes a function a `TaskType`.
 
@@ -118,7 +161,16 @@ def task_type(
 
     The options are those of `TaskType`, and so are the errors.
     """
-    given = {"name": name, "group": group, "executor": executor, "abandon_after": abandon_after}
+    given = {
+        "name": name,
+        "group": group,
+        "executor": executor,
+        "abandon_after": abandon_after,
+        "retry": retry,
+        "timeout": timeout,
+        "budget": budget,
+        "limits": limits,
+    }
     options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
 
     def decorate(function: Callable[P, R]) -> TaskType[P, R]:

@@ -31,7 +31,7 @@ async def create_task(
     """Add a task that is ready at once; `TaskGraph.create_task` is the public form."""
     args, kwargs = given(arguments)
     scheduler = graph[predecessor_uid]
-    task = graph.insert(name, packed(args, kwargs), parent=scheduler)
+    task = graph.admit(graph.describe_packed(name, packed(args, kwargs)), parent=scheduler)
     await graph.driver.checkpoint()
     return task.uid
 
@@ -53,7 +53,7 @@ async def create_wait_task(
         call = ComputedArguments(arguments, condition)
     else:
         call = packed(*given(arguments))
-    task = graph.insert(name, call, after=condition)
+    task = graph.admit(graph.describe_packed(name, call, after=condition))
     await graph.driver.checkpoint()
     return task.uid
 

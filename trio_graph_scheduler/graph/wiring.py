@@ -8,8 +8,9 @@ from typing import Any
 from .conditions import SETTLED, Condition, holds
 from .cycles import would_close_cycle
 from .errors import AlreadyStarted, BadType, ForeignTask, NotConnected, ResultNeeded, WouldCloseCycle
-from .lifecycle import Input, Lifecycle
-from .task import CANCELLED, END_STATES, READY, SKIPPED, WAITING, Task
+from .lifecycle import Lifecycle
+from .places import Input
+from .task import CANCELLED, END_STATES, READY, WAITING, Task
 
 After = Input | Iterable[Input] | None
 
@@ -31,10 +32,9 @@ class Wiring(Lifecycle):
         if self.running and would_close_cycle(self, first, then):
             raise WouldCloseCycle(first, then)
         then._inputs = (*then._inputs, first)
-        decided: list[Input] = []
-        self._wait_for(then, first, decided)
+        self._wait_for(then, first)
         self._take_back(then)
-        self._propagate(decided)
+        self._propagate()
 
     def disconnect(self, first: Input, then: Task[Any]) -> None:
         """Let `then`, which has not started, no longer wait for `first`.
@@ -52,21 +52,24 @@ class Wiring(Lifecycle):
         if isinstance(first, Condition):
             first.release()
         if holds(first) is None:
-            _dependents_of(first).remove(then)
+            dependents_of(first).remove(then)
             self._count_down(then)
-        self._propagate([])
+        self._propagate()
 
-    def remove(self, task: Task[Any]) -> None:
+    def remove(self, task: Task[Any]) -> None:  # noqa: C901 - all that may have to do with a task, one by one
         """Take a task that has not started out of the graph, as if it had never been added.
 
         Whoever waited for it no longer does; a condition counts without it, so that `at_least(2, [a, b])`
         without `b` can no longer hold. Tasks that it is recorded as the scheduler of become its parent's.
         Whoever still holds it finds it CANCELLED.
 
-        Raises `AlreadyStarted`, `ForeignTask`, `BadType`, `WrongThread`, and `ResultNeeded` if a task takes
-        its result as an argument; nothing has changed then.
+        Raises `AlreadyStarted` (also if it is READY or WAITING after an earlier trial), `ForeignTask`,
+        `BadType`, `WrongThread`, and `ResultNeeded` if a task takes its result as an argument; nothing has
+        changed then.
         """
         self._check_change("remove", task)
+        if task.trials:
+            raise AlreadyStarted(task, "remove")
         dependents = task._dependents or []
         users = [
             d for d in dependents if isinstance(d, Task) and d.state is WAITING and _uses_result(d, task)
@@ -84,18 +87,18 @@ class Wiring(Lifecycle):
         self._forget(task)
         if self._subscriptions:
             self._announcer.note(task, before, None)
-        decided: list[Input] = []
         for dependent in dependents:
             if isinstance(dependent, Task):
                 dependent._inputs = tuple(item for item in dependent._inputs if item is not task)
                 self._count_down(dependent)
-            else:
-                self._drop_operand(dependent, task, decided)
-        for condition in self._settling.pop(task, ()):
-            self._drop_operand(condition, task, decided)
+            elif dependent.drop(task):
+                self._news.append(dependent)
+        self._news += [condition for condition in self._settling.pop(task, ()) if condition.drop(task)]
+        if task._course is not None and task._course.threshold is not None:
+            task._course.threshold.abandon()
         self._adopt_children(task)
-        self._settle(task, decided)
-        self._propagate(decided)
+        self._settle(task)
+        self._propagate()
         if task in self._watched:
             self._watched.remove(task)
             self.driver.ended(task)
@@ -124,11 +127,13 @@ class Wiring(Lifecycle):
         self._follow_operand(condition, first)
         condition.note_failure(first)
         self._take_back(then)
-        self._propagate([condition] if condition.holds is not before else [])
+        if condition.holds is not before:
+            self._news.append(condition)
+        self._propagate()
 
     # The parts of it ----------------------------------------------------------------------------------------
 
-    def _wait_for(self, task: Task[Any], item: Input, decided: list[Input]) -> None:
+    def _wait_for(self, task: Task[Any], item: Input) -> None:
         """Let a task wait for one of its inputs; if that can no longer come true the task is skipped."""
         if isinstance(item, Condition):
             self._follow(item)
@@ -138,10 +143,9 @@ class Wiring(Lifecycle):
             return
         task._missing += 1
         if verdict is None:
-            _dependents_of(item).append(task)
+            dependents_of(item).append(task)
         elif task.state not in END_STATES:
-            self._end(task, SKIPPED, item)
-            decided.append(task)
+            self._rule_out(task, item)
 
     def _follow(self, condition: Condition) -> None:
         """Begin to count for a condition, at its first use."""
@@ -160,7 +164,7 @@ class Wiring(Lifecycle):
             return
         verdict = node.verdict_on(operand)
         if verdict is None:
-            _dependents_of(operand).append(node)
+            dependents_of(operand).append(node)
         else:
             node.count(verdict)
 
@@ -176,11 +180,6 @@ class Wiring(Lifecycle):
             self._awake -= 1
             task.state = WAITING
             self._note(task, READY)
-
-    def _drop_operand(self, condition: Condition, task: Task[Any], decided: list[Input]) -> None:
-        condition.operands.pop(task)
-        if condition.decide():
-            decided.append(condition)
 
     def _adopt_children(self, task: Task[Any]) -> None:
         """Give the children of a removed task to its parent."""
@@ -246,7 +245,8 @@ def as_inputs(after: object) -> tuple[Any, ...]:
     return tuple(after)
 
 
-def _dependents_of(item: Input) -> list[Any]:
+def dependents_of(item: Input) -> list[Any]:
+    """Return the list of those who are told when this ends or is decided, to be added to."""
     if item._dependents is None:
         item._dependents = []
     return item._dependents

@@ -23,7 +23,7 @@ async def run_in_thread(task: Task[Any], function: Callable[..., Any], args: tup
         # In a tuple, for trio would refuse a coroutine with a message that cannot name the task.
         return (function(*args),)
 
-    run = task.execution.run
+    run = task.worker.run
     grace = task.type.abandon_after
     if grace is None:
         return (await trio.to_thread.run_sync(call, limiter=run.thread_limiter))[0]
