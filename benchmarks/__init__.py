@@ -1,1 +1,1 @@
-"""What scheduling a task costs, beside three ways of doing without this library: `python -m benchmarks`."""
+"""What scheduling a task costs, and what policies add: `python -m benchmarks` compares with doing without."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import statistics
 import tracemalloc
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import process_time
@@ -65,15 +65,23 @@ class Row:
 
     def spread(self, way: str) -> float:
         """Return how far the times of a way are apart: half of their range, relative to the median."""
-        times = self.seconds[way]
-        return (max(times) - min(times)) / 2 / self.median(way)
+        return spread(self.seconds[way])
 
     def ratio(self, way: str) -> float | None:
         """Return the library's time over this way's in the same round, median; None without such a way."""
         if way not in self.seconds:
             return None
-        pairs = zip(self.seconds[LIBRARY], self.seconds[way], strict=True)
-        return statistics.median(ours / theirs for ours, theirs in pairs)
+        return ratio(self.seconds[LIBRARY], self.seconds[way])
+
+
+def spread(times: Sequence[float]) -> float:
+    """Return how far times are apart: half of their range, relative to the median."""
+    return (max(times) - min(times)) / 2 / statistics.median(times)
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return our time over theirs in the same round, median."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def case_of(shape: str, size: int) -> Case:

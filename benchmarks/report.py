@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import trio
 
+from .comparing import Compared
 from .measuring import CHANNEL, LIBRARY, PLAIN_LOOP, START_SOON, Row
 
 NONE = "–"  # noqa: RUF001 - the dash that tables have
@@ -41,6 +42,20 @@ COLUMNS = (
     ("peak", 6),
 )
 
+POLICY_COLUMNS = (
+    ("policy", 12),
+    ("case", 17),
+    ("tasks", 8),
+    ("program", 16),
+    ("time", 12),
+    ("ratio", 7),
+    ("peak", 7),
+    ("suspended", 10),
+    ("rate", 7),
+)
+LEFT = ("policy", "case", "program")
+"""Columns of words; those of numbers are on the right of theirs."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -70,6 +85,41 @@ def head() -> str:
         "/way: the library's time over that way's in the same round; median\n"
         "added, peak: the library's bytes per task, after all were added and at most\n\n"
         + _line([name for name, _ in COLUMNS])
+    )
+
+
+def policy_head() -> str:
+    """Return the legend and the head of the table of policies."""
+    return (
+        "Policies: the first program of each case uses one, the others are what it is compared with\n"
+        "without: the same graph without the policy; start_soon: a trio task each and a CapacityLimiter;\n"
+        "fail_after: that with trio.fail_after in each; sleep_until: a loop that does it when each is due;\n"
+        "heapq: as many entries pushed, then popped, and no tasks\n"
+        "time: µs of CPU time per task, building included; median, ± half the range\n"
+        "ratio: the first program's time over this one's in the same round; median\n"
+        "peak: bytes per task at most; suspended: tasks SUSPENDED at a time, at most\n"
+        "rate: starts per second on the real clock, over those asked for; median\n\n"
+        + _policy_line([name for name, _ in POLICY_COLUMNS])
+    )
+
+
+def policy_lines(row: Compared) -> str:
+    """Return the lines of a comparison in the table of policies, one per program."""
+    return "\n".join(
+        _policy_line(
+            [
+                row.policy,
+                row.case,
+                f"{row.tasks:,}",
+                name,
+                f"{figures.median * 1e6:.2f} ±{figures.spread:4.0%}",
+                _number(row.ratio(name), 2),
+                _number(figures.bytes_at_most, 0),
+                NONE if figures.suspended_at_most is None else f"{figures.suspended_at_most:,}",
+                _number(figures.rate, 3),
+            ]
+        )
+        for name, figures in row.programs.items()
     )
 
 
@@ -106,13 +156,14 @@ def verdicts(rows: Iterable[Row]) -> Iterator[Verdict]:
         yield Verdict(f"{shape}: time per task, N={GROWTH_SIZE:,} over N={RATIO_SIZE:,}", GROWTH, growth)
 
 
-def as_json(rows: Iterable[Row]) -> dict[str, object]:
+def as_json(rows: Iterable[Row], policies: Iterable[Compared] = ()) -> dict[str, object]:
     """Return all figures for a JSON file; times in CPU seconds per task, one per round."""
     rows = list(rows)
     return {
         "machine": machine(),
         "rows": [vars(row) for row in rows],
         "targets": [vars(verdict) for verdict in verdicts(rows)],
+        "policies": [asdict(row) for row in policies],
     }
 
 
@@ -120,6 +171,14 @@ def _line(cells: Iterable[str]) -> str:
     first, *others = zip(cells, COLUMNS, strict=True)
     cell, (_, width) = first
     return " ".join([cell.ljust(width), *[cell.rjust(width) for cell, (_, width) in others]])
+
+
+def _policy_line(cells: Iterable[str]) -> str:
+    placed = [
+        cell.ljust(width) if name in LEFT else cell.rjust(width)
+        for cell, (name, width) in zip(cells, POLICY_COLUMNS, strict=True)
+    ]
+    return " ".join(placed)
 
 
 def _time(row: Row, way: str) -> str:

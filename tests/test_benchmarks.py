@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from benchmarks import report, tree, ways
+from benchmarks import policies, report, tree, ways
 from benchmarks.__main__ import main
+from benchmarks.comparing import Compared, Figures, compare, most_suspended
+from benchmarks.comparing import rounds as rounds_of_comparison
 from benchmarks.measuring import CHANNEL, LIBRARY, PLAIN_LOOP, SHAPE_NAMES, START_SOON, Row, case_of, rounds
+from benchmarks.policies import POLICIES, comparisons
 from benchmarks.shapes import SHAPES, chain, layered, map_reduce, wide
-from trio_graph_scheduler import execute_graph
+from trio_graph_scheduler import Change, Task, TaskGraph, TaskState, TaskType, execute_graph
 
 
 class Recorder:
@@ -164,10 +172,176 @@ def test_large_sizes_take_fewer_rounds() -> None:
     assert rounds(100_000, 1) == 1
 
 
+class Counter:
+    """A body that counts how often it ran, how many at a time at most, and under which deadlines."""
+
+    def __init__(self) -> None:
+        self.ended = self.running = self.most = 0
+        self.deadlines: set[float] = set()
+
+    async def body(self) -> None:
+        """Be the body of a task."""
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.deadlines.add(trio.current_effective_deadline() - trio.current_time())
+        await trio.lowlevel.checkpoint()
+        self.running -= 1
+        self.ended += 1
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "depth-first"])
+def test_every_program_of_a_policy_runs_every_body(policy: str) -> None:
+    """All programs of a comparison run each body once, as many at a time as they should; the heap runs none.
+
+    On a clock that is exact, rates are reached exactly.
+    """
+    counter = Counter()
+    for comparison in comparisons(policy, 40, {"counted": counter.body}):
+        assert len(comparison.programs) > 1
+        for name, program in comparison.programs.items():
+            vars(counter).update(vars(Counter()))
+            rate = trio.run(program.run, clock=trio.testing.MockClock(autojump_threshold=0))
+            if name == "heapq":
+                assert counter.ended == 0
+                continue
+            assert counter.ended == comparison.tasks
+            if policy == "rate":
+                assert counter.most <= ways.LIMIT
+            else:
+                limited = policy == "limits" and name != "without"
+                assert counter.most == (policies.CAPACITY if limited else ways.LIMIT)
+            assert counter.deadlines == {policies.TIMEOUT if name == "fail_after" else math.inf}
+            assert rate == (pytest.approx(1) if policy == "rate" else None)
+
+
+def test_the_first_program_uses_the_policy() -> None:
+    """What is measured as a policy is one, and what it is compared with has none."""
+    options = {
+        "timeout": ("timeout", policies.TIMEOUT),
+        "retry": ("retry", policies.RETRY),
+        "limits": ("limits", {"a": 1}),
+    }
+    for policy, (option, value) in options.items():
+        seen = list(comparisons(policy, 3))
+        assert [comparison.case for comparison in seen] == ["no-op", "checkpoint"]
+        for comparison in seen:
+            built = [program.build() for program in comparison.programs.values() if program.build]
+            used, unused = [[getattr(task.type, option) for task in graph.tasks()] for graph in built]
+            assert used == [value] * 3
+            assert unused == [getattr(TaskType(ways.nothing), option)] * 3
+
+
+def started(graph: TaskGraph) -> list[Task[object]]:
+    """Execute a graph and return its tasks in the order in which they started."""
+    order: list[Task[object]] = []
+
+    def note(change: Change) -> None:
+        if change.after is TaskState.RUNNING:
+            order.append(change.task)
+
+    with graph.subscribe(note):
+        trio.run(execute_graph, graph)
+    return order
+
+
+@pytest.mark.parametrize("size", [7, 350])
+def test_the_heap_sorts_by_what_the_graph_does(size: int) -> None:
+    """Priorities and keys make the graph start tasks in the order in which the heap gives its entries.
+
+    It is not the order in which they were added, which it is without.
+    """
+    labels = policies.all_labels(size)
+    seen = list(comparisons("priority", size))
+    assert [comparison.case for comparison in seen] == list(labels)
+    for comparison in seen:
+        first, without = [program.build for program in comparison.programs.values() if program.build]
+        ranks = labels[comparison.case].ranks
+        order = [task.uid - 1 for task in started(first())]
+        assert order == sorted(range(size), key=lambda number: (ranks[number], number))
+        if size > policies.KEYS:
+            assert order != list(range(size))
+        assert [task.uid - 1 for task in started(without())] == list(range(size))
+
+
+def test_the_labels() -> None:
+    """All priorities are different, or there are ten; the keys are a hundred."""
+    different, ten, keys = policies.all_labels(1_000).values()
+    assert len(set(different.values)) == 1_000
+    assert len(set(ten.values)) == 10
+    assert len(set(keys.values)) == 100
+    assert set(keys.ranks) == set(range(10))
+
+
+@pytest.mark.parametrize("size", [1, 2, 11, 111, 1_111])
+def test_every_program_counts_the_tree_that_is_searched(size: int) -> None:
+    """All programs find as many nodes as there are, or raise; the graph has a task for each."""
+    for comparison in comparisons("depth-first", size):
+        assert comparison.in_depth
+        for program in comparison.programs.values():
+            trio.run(program.run)
+            if program.build is not None:
+                graph = program.build()
+                trio.run(execute_graph, graph)
+                assert len(graph) == size
+
+
+def test_what_is_suspended() -> None:
+    """One at a time, a path is SUSPENDED depth first, and first in first out all who have children."""
+    one, ten = comparisons("depth-first", 1_111)
+    most = {name: most_suspended(program.build()) for name, program in one.programs.items() if program.build}
+    assert most == {"depth_first": 3, "fifo": 111}
+    row = compare(ten, 1)
+    assert row.programs["fifo"].suspended_at_most == 111
+    assert 3 <= (row.programs["depth_first"].suspended_at_most or 0) <= 3 * ways.LIMIT
+    assert row.programs["start_soon"].suspended_at_most is None
+    assert all(figures.bytes_at_most for figures in row.programs.values())
+
+
+def test_a_graph_that_leaves_tasks_out_is_found_out() -> None:
+    """A program whose tasks did not all succeed does not get a time."""
+    graph = TaskGraph()
+    graph.add(ways.nothing)
+    graph.add(ways.nothing).cancel()
+    with pytest.raises(ArithmeticError, match="of 2 tasks 1 did"):
+        trio.run(policies.execute, graph)
+
+
+def test_the_lines_of_a_comparison() -> None:
+    """There is a line per program, with the first one's time over its own in the same round."""
+    programs = {
+        "rate=": Figures([2e-6, 10e-6, 2e-6], [0.98, 0.99, 0.5]),
+        "by hand": Figures([20e-6, 100e-6, 20e-6], bytes_at_most=123.4, suspended_at_most=1_111),
+    }
+    row = Compared("rate", "5/s", 1_000, programs)
+    assert row.ratio("rate=") is None
+    assert row.ratio("by hand") == pytest.approx(0.1)
+    first, second = [line.split() for line in report.policy_lines(row).splitlines()]
+    none = report.NONE
+    assert first == ["rate", "5/s", "1,000", "rate=", "2.00", "±200%", none, none, none, "0.980"]
+    assert " ".join(second) == f"rate 5/s 1,000 by hand 20.00 ±200% 0.10 123 1,111 {none}"
+
+
+def test_rates_and_large_comparisons_take_fewer_rounds() -> None:
+    """What is large, or takes its time, is measured a third as often, but at least once."""
+    (timeout, *_), (rate, *_), (priority, *_) = map(comparisons, ("timeout", "rate", "priority"))
+    assert [rounds_of_comparison(one, 9) for one in (timeout, rate, priority)] == [9, 3, 3]
+    assert rounds_of_comparison(rate, 1) == 1
+
+
+@pytest.fixture
+def _little_garbage() -> Iterator[None]:
+    """Spare the command, which collects garbage before every run, what all other tests have left."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_little_garbage")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command prints a line per shape and size, then the targets, and writes all of it as JSON."""
+    """The command prints a line per shape and size, the targets, the policies, and writes it all as JSON."""
     file = tmp_path / "figures.json"
-    main(["--sizes", "20", "30", "--repeats", "2", "--json", str(file)])
+    main(["--sizes", "20", "30", "--policy-size", "3", "--repeats", "2", "--json", str(file)])
     printed = capsys.readouterr().out
     assert f"trio {trio.__version__}" in printed
     assert [line.split()[:2] for line in printed.splitlines() if line.startswith("tree ")] == [
@@ -182,10 +356,70 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert (figure["bytes_added"] is None) == (figure["shape"] == "tree")
         assert figure["bytes_at_most"] > 0
     assert len(figures["targets"]) == 16
+    check_policies(figures["policies"], printed)
+
+
+def check_policies(rows: list[dict[str, Any]], printed: str) -> None:
+    """Check what was written of all policies, two rounds with a size of 3, against what was printed."""
+    expected = [comparison for policy in POLICIES for comparison in comparisons(policy, 3)]
+    assert [(row["policy"], row["case"], row["tasks"], list(row["programs"])) for row in rows] == [
+        (one.policy, one.case, one.tasks, list(one.programs)) for one in expected
+    ]
+    for row in rows:
+        tasks = {"200/s, burst 1": 4, "2000/s, burst 50": 53}
+        assert row["tasks"] == tasks.get(row["case"], 3)
+        for name, program in row["programs"].items():
+            assert len(program["seconds"]) == (1 if row["policy"] == "rate" else 2)
+            assert min(program["seconds"]) > 0
+            assert bool(program["rates"]) == (row["policy"] == "rate")
+            assert bool(program["bytes_at_most"]) == (row["policy"] == "depth-first")
+            assert (program["suspended_at_most"] is None) == (name not in ("depth_first", "fifo"))
+            (line,) = [
+                line
+                for line in printed.splitlines()
+                if line.startswith(f"{row['policy']:12} {row['case']:17} ") and f" {name} " in line
+            ]
+            assert len(line) == len(report.policy_head().splitlines()[-1])
+
+
+@pytest.mark.usefixtures("_little_garbage")
+def test_a_choice_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    """Shapes alone, or policies alone, all or some of them, leave the other table out."""
+    quick = ["--sizes", "2", "--policy-size", "2", "--repeats", "1"]
+    for chosen, shapes, of_policies in (
+        (["--shapes", "wide", "tree"], {"wide", "tree"}, set()),
+        (["--shapes"], set(SHAPE_NAMES), set()),
+        (["--policies", "retry"], set(), {"retry"}),
+        (["--policies"], set(), set(POLICIES)),
+        (["--policies", "retry", "--shapes", "wide"], {"wide"}, {"retry"}),
+    ):
+        main([*quick, *chosen])
+        printed = capsys.readouterr().out
+        firsts = {line.split(" ")[0] for line in printed.splitlines()}
+        assert firsts.intersection(SHAPE_NAMES) == shapes
+        assert firsts.intersection(POLICIES) == of_policies
+        assert ("Targets" in firsts) == ("shape" in firsts) == bool(shapes)
+        assert ("policy" in firsts) == bool(of_policies)
+
+
+def test_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` names both tables and everything that is in them."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "of shapes of graphs and of policies" in printed
+    for name in (*SHAPE_NAMES, *POLICIES, "--shapes", "--policies", "--policy-size", "--sizes"):
+        assert name in printed
 
 
 def test_options_that_cannot_be() -> None:
     """No rounds, or no tasks, are refused before anything is measured."""
-    for wrong in (["--repeats", "0"], ["--sizes", "0"], ["--shapes", "ring"]):
+    for wrong in (
+        ["--repeats", "0"],
+        ["--sizes", "0"],
+        ["--shapes", "ring"],
+        ["--policy-size", "0"],
+        ["--policies", "ring"],
+    ):
         with pytest.raises(SystemExit):
             main(wrong)
