@@ -5,9 +5,9 @@ python examples/crawl.py --serve docs/build/html              # a folder of HTML
 python examples/crawl.py https://example.org --max-pages 100  # a site of yours: robots.txt is not asked
 
 Visiting an address is a task. What it finds there it adds as its children, one task for each new address,
-however many links lead there. Visits run in a worker group per host, the parsing of pages in another one. A
-last task waits until the first visits have *settled*, that is until all that came of them has ended too, and
-builds the word index.
+however many links lead there. Visits run in a worker group per host, with a limit and a rate, and are tried
+again if there is no answer. Parsing pages has a group too. A last task waits until the first visits have
+*settled*, that is until all that came of them has ended too, and builds the word index.
 """
 
 from __future__ import annotations
@@ -28,37 +28,43 @@ from urllib.parse import quote
 import httpx2
 import trio
 
-from findings import Broken, NotAPage, Outcome, Redirect, WordIndex, summary, word_index
-from pages import host_of, normalise, parse, resolve
-from serving import MUSEUM, serve
-from trio_graph_scheduler import TaskGraph, TaskType, execute_graph, settled
+from fetching import NO_ANSWER, TRANSIENT, Document, fetch
+from findings import Broken, NotAPage, Outcome, Redirect, WordIndex, reason, summary, word_index
+from pages import Page, host_of, normalise, parse
+from serving import BUSY, MUSEUM, serve
+from trio_graph_scheduler import (
+    Rate,
+    Retry,
+    TaskCancelled,
+    TaskGraph,
+    TaskSkipped,
+    TaskType,
+    Trial,
+    WorkerGroup,
+    execute_graph,
+    settled,
+)
 
-HTML = {"text/html", "application/xhtml+xml"}
-MOST_BYTES = 5_000_000
 MOST_REDIRECTS = 10
 PARSERS = 2
+BURST = 4
+"""Requests at once, for a host that was asked less than its rate allows before."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a crawl goes."""
+    """How far a crawl goes, and what it asks of a host."""
 
     depth: float
     pages: int
     per_host: int
+    """Requests at a time."""
+    rate: float
+    """Requests per second, for each host."""
+    tries: int
+    """For each address."""
     seconds: float
     """For each answer."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """An HTML page as it came, with the encoding that the server named."""
-
-    body: bytes
-    charset: str | None
-
-
-Answer = Document | Redirect | NotAPage | Broken
 
 
 class Crawl:
@@ -77,13 +83,20 @@ class Crawl:
 
         # Each host has a worker group for itself, so a slow one holds up no visits but its own.
         groups = {host: f"http {host}" for host in map(host_of, starts)}
-        limit_of = {"parsing": PARSERS, **dict.fromkeys(groups.values(), limits.per_host)}
-        self.graph = TaskGraph(worker_loops=limit_of)
-        visit = TaskType(self.visit, name="visit")
+        rate = None if limits.rate == math.inf else Rate(limits.rate, burst=BURST)
+        host_group = WorkerGroup(limits.per_host, rate=rate)
+        self.graph = TaskGraph(
+            worker_loops={"parsing": PARSERS, **dict.fromkeys(groups.values(), host_group)}
+        )
+        # A visit that had no answer is tried again in a while. Others have its place until then.
+        retry = Retry(limits.tries, delay=0.5, backoff=2, jitter=0.25, on=TRANSIENT)
+        visit = TaskType(self.visit, name="visit", retry=retry, timeout=limits.seconds)
         self.visits = {host: visit.but(group=group) for host, group in groups.items()}
         # Parsing is computation. As a plain function it runs in a thread: while a page of megabytes is parsed
         # answers are read and deadlines kept. More than two threads would only share the interpreter lock.
         self.parse = TaskType(parse, group="parsing")
+        # Plain too, but it adds tasks, which only trio's thread may do.
+        self.take_in = TaskType(self.take_page_in, name="take in", executor="async")
 
         self.reach(starts, 0)
         self.index = self.graph.add(self.build_index, after=settled(*self.graph.tasks()))
@@ -91,7 +104,7 @@ class Crawl:
     def reach(self, addresses: Iterable[str], steps: int) -> None:
         """Visit what is this many steps from the start, unless it is too far or on another host."""
         reached = deque((address, steps) for address in addresses)
-        while reached:
+        while reached and self.pages_left:
             address, steps = reached.popleft()
             visit = self.visits.get(host_of(address))
             if visit is None or steps >= self.steps.get(address, self.limits.depth + 1):
@@ -103,20 +116,13 @@ class Crawl:
             reached.extend((link, steps + distance) for link in further)
 
     async def visit(self, address: str) -> Outcome | None:
-        """Read what is at an address and reach for what it leads to. None: there are enough pages already."""
-        if not self.pages_left:
-            return None
-        answer = await fetch(self.client, address, self.limits.seconds)
+        """Ask for an address, and go on from there. None: it is a page, and will be taken in."""
+        # This may fail and be tried again, what follows cannot: nothing is counted twice.
+        answer = await fetch(self.client, address)
         if isinstance(answer, Document):
-            # A task that awaits another one gives back its place meanwhile: the next visit can begin.
-            page = await self.graph.add(self.parse, address, answer.body, answer.charset).result()
-            if page is None:
-                return NotAPage("said to be HTML, and cannot be read as such")
-            if not self.pages_left:
-                return None
-            self.pages_left -= 1
-            self.lead(address, page.links, 1)
-            return page
+            page = self.graph.add(self.parse, address, answer.body, answer.charset)
+            self.graph.add(self.take_in, address, page, name=address)  # when it is parsed, with the result
+            return None
         if isinstance(answer, Redirect):
             in_a_row = self.redirects.get(address, 0) + 1
             if in_a_row > MOST_REDIRECTS:
@@ -125,64 +131,50 @@ class Crawl:
             self.lead(address, [answer.target], 0)
         return answer
 
+    def take_page_in(self, address: str, page: Page | None) -> Outcome | None:
+        """Count a page and reach for what it leads to. None: there are enough pages already."""
+        if page is None:
+            return NotAPage("said to be HTML, and cannot be read as such")
+        if not self.pages_left:
+            return None
+        self.pages_left -= 1
+        self.lead(address, page.links, 1)
+        if not self.pages_left:  # what is still to be visited would only wait for its turn
+            for visit in self.graph.tasks(type="visit"):
+                if not visit.state.ended:
+                    visit.cancel("there are enough pages")
+        return page
+
     def lead(self, address: str, addresses: Sequence[str], distance: int) -> None:
         """Take note of what a visited address leads to, and go there."""
         self.leads_to[address] = addresses, distance
         self.reach(addresses, self.steps[address] + distance)
 
     def outcomes(self) -> dict[str, Outcome]:
-        """Return what came of the visits so far."""
-        visits = self.graph.tasks(type="visit", state="succeeded")
-        return {visit.name: outcome for visit in visits if (outcome := visit.result_nowait()) is not None}
+        """Return what came of the visits. That a link is broken is no mistake: it is what we want to know."""
+        found: dict[str, Outcome | None] = {}
+        for visit in (*self.graph.tasks(type="visit"), *self.graph.tasks(type="take in")):
+            try:
+                found[visit.name] = visit.result_nowait()
+            except NO_ANSWER as failure:  # of its last trial; by catching it we have handled it
+                found[visit.name] = Broken(reason(failure))
+            except (TaskCancelled, TaskSkipped):  # there were enough pages
+                pass
+        return {address: outcome for address, outcome in found.items() if outcome is not None}
+
+    def requests(self) -> dict[str, tuple[Trial, ...]]:
+        """Return the requests for each address: each trial of a visit is one."""
+        return {visit.name: visit.trials for visit in self.graph.tasks(type="visit")}
 
     def build_index(self) -> WordIndex:
         """Return which words are on which pages. All has settled, so a thread may look at the graph."""
         return word_index(self.outcomes())
 
 
-async def fetch(client: httpx2.AsyncClient, address: str, seconds: float) -> Answer:
-    """Ask for an address. That a link is broken is no failure of the task: it is what we want to know."""
-    try:
-        with trio.fail_after(seconds):
-            async with client.stream("GET", address) as response:
-                return await read(response, address)
-    except trio.TooSlowError:
-        return Broken(f"no complete answer within {seconds:g} seconds")
-    except httpx2.HTTPError as error:
-        return Broken(str(error) or type(error).__name__)
-    except httpx2.InvalidURL as error:  # httpx2 looks where a redirect leads
-        return Broken(f"redirects to no web address: {error}")
-
-
-async def read(response: httpx2.Response, address: str) -> Answer:
-    """Read an answer as far as it is of use: pages only, and not without end."""
-    if response.has_redirect_location:
-        location = response.headers["location"]
-        try:
-            target = resolve(address, location)
-        except ValueError as error:
-            return Broken(f"redirects to {location!r}: {error}")
-        return Broken(f"redirects to no web address: {location!r}") if target is None else Redirect(target)
-    if not response.is_success:
-        return Broken(f"HTTP {response.status_code} {response.reason_phrase}".rstrip())
-    kind = response.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
-    if kind not in HTML:
-        return NotAPage(kind)
-    body = bytearray()
-    with trio.CancelScope() as enough:  # a `break` would leave the generators inside of httpx2 unfinished
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                enough.cancel()
-    if enough.cancelled_caught:
-        return NotAPage(f"{kind}, of more than {MOST_BYTES:,} bytes")
-    return Document(bytes(body), response.charset_encoding)
-
-
 async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
     """Crawl the sites of these addresses. Returns how many pages were read, and what there is to say."""
-    # One client for all visits, so that they share connections. How many there are at a time is the graph's
-    # business, how long they take that of fetch(); and what this machine serves to itself needs no proxy.
+    # One client for all visits, so that they share connections. How many there are at a time, and how long
+    # they take, is the graph's business; and what this machine serves to itself needs no proxy.
     client = httpx2.AsyncClient(
         timeout=None,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
@@ -192,9 +184,14 @@ async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
         this = Crawl(starts, client, limits)
         report = await execute_graph(this.graph)
     pages, tasks = limits.pages - this.pages_left, len(this.graph)
-    pace = f"{report.duration:.2f} seconds, {tasks / report.duration:,.0f} per second"
-    found = summary(starts, this.outcomes(), this.index.result_nowait())
-    return pages, f"Pages read: {pages:,}\nTasks: {tasks:,} in {pace}\n\n{found}"
+    head = [
+        f"Pages read: {pages:,}",
+        f"Tasks: {tasks:,} in {report.duration:.2f} seconds, {tasks / report.duration:,.0f} per second",
+        f"Requests to each host: {limits.per_host} at a time"
+        + (f", {limits.rate:g} per second" if limits.rate < math.inf else ""),
+    ]
+    found = summary(starts, this.outcomes(), this.index.result_nowait(), this.requests())
+    return pages, "\n".join([*head, "", found])
 
 
 async def crawl_unless_interrupted(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
@@ -231,10 +228,17 @@ def command_line() -> tuple[list[str], Path, Limits]:
     add("--depth", metavar="N", type=int, default=math.inf, help="follow at most N links in a row")
     add("--max-pages", metavar="N", type=int, default=1000, help="read at most N pages (default: 1000)")
     add("--per-host", metavar="N", type=int, default=6, help="ask a host for N at a time (default: 6)")
-    add("--timeout", metavar="SECONDS", type=float, default=20, help="for each of them (default: 20)")
+    default = "default: 10, and inf, no limit, for what is served here"
+    add("--rate", metavar="N", type=float, help=f"and for N per second, {BURST} at once ({default})")
+    add("--timeout", metavar="SECONDS", type=float, default=20, help="for each answer (default: 20)")
+    failed = "no answer, or HTTP 429 or 5xx"
+    add("--tries", metavar="N", type=int, default=3, help=f"ask N times where there is {failed} (default: 3)")
     given = parser.parse_args()
-    if given.depth < 0 or given.max_pages < 1 or given.per_host < 1 or not given.timeout > 0:
-        parser.error("--depth must be 0 or more, and --max-pages, --per-host and --timeout more than 0")
+    rate = given.rate if given.rate is not None else 10 if given.urls else math.inf
+    if given.depth < 0 or min(given.max_pages, given.per_host, given.tries) < 1 or not rate > 0:
+        parser.error("--depth must be 0 or more, and --max-pages, --per-host, --rate and --tries more than 0")
+    if not 0 < given.timeout < math.inf:
+        parser.error("--timeout must be a number of seconds, more than 0")
     if given.urls and given.serve:
         parser.error("either URLs or --serve, not both")
     starts = []
@@ -248,7 +252,8 @@ def command_line() -> tuple[list[str], Path, Limits]:
         parser.error(f"there is no folder {str(folder)!r}")
     if not starts and not front_pages(folder):
         parser.error(f"there is no HTML in the folder {str(folder)!r}")
-    return starts, folder, Limits(given.depth, given.max_pages, given.per_host, given.timeout)
+    limits = Limits(given.depth, given.max_pages, given.per_host, rate, given.tries, given.timeout)
+    return starts, folder, limits
 
 
 def main() -> int:
@@ -260,7 +265,7 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             if not starts:
-                site = stack.enter_context(serve(folder))
+                site = stack.enter_context(serve(folder, BUSY if folder is MUSEUM else ()))
                 starts = [normalise(site + path) for path in front_pages(folder)]
             pages, text = trio.run(crawl_unless_interrupted, starts, limits)
         print(text, flush=True)

@@ -1,7 +1,7 @@
 """What a crawl finds, and how it is told.
 
 outcomes = {"http://museum.example/": page, "http://museum.example/shop": Broken("HTTP 404 Not Found")}
-print(summary(["http://museum.example/"], outcomes, word_index(outcomes)))
+print(summary(["http://museum.example/"], outcomes, word_index(outcomes), {}))
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 from pages import Page, host_of
+from trio_graph_scheduler import Trial, TrialTimeout, TryAgain
 
 T = TypeVar("T")
 START = "the command line"
@@ -46,6 +48,15 @@ WordIndex = dict[str, dict[str, int]]
 """Word -> address of a page -> how often it is there."""
 
 
+def reason(error: Exception | None) -> str:
+    """Return in words why there was no answer."""
+    if isinstance(error, TrialTimeout):
+        return f"no complete answer within {error.timeout:g} seconds"
+    if isinstance(error, TryAgain) and error.reason:
+        return error.reason
+    return str(error) or type(error).__name__
+
+
 def word_index(outcomes: Mapping[str, Outcome]) -> WordIndex:
     """Return which words are on which pages."""
     index: WordIndex = defaultdict(dict)
@@ -56,8 +67,16 @@ def word_index(outcomes: Mapping[str, Outcome]) -> WordIndex:
     return index
 
 
-def summary(starts: Iterable[str], outcomes: Mapping[str, Outcome], index: WordIndex) -> str:
-    """Return what there is to say of a crawl that began at these addresses and came to these outcomes."""
+def summary(
+    starts: Iterable[str],
+    outcomes: Mapping[str, Outcome],
+    index: WordIndex,
+    requests: Mapping[str, Sequence[Trial]],
+) -> str:
+    """Return what there is to say of a crawl that began at these addresses and came to these outcomes.
+
+    `requests` has those for each address: the trials of its visit.
+    """
     hosts = {host_of(start) for start in starts}
     pages = _only(Page, outcomes)
     found_on = {start: [START] for start in starts}
@@ -85,6 +104,7 @@ def summary(starts: Iterable[str], outcomes: Mapping[str, Outcome], index: WordI
         _section(f"Redirects: {len(redirects)}", redirects),
         _section(f"Not HTML: {len(others)}", others),
         _section(f"Worth a look: {len(remarks)}", remarks),
+        _requests(requests),
         f"Left unread, because of --depth or --max-pages: {unread}" if unread else "",
         f"On other hosts, not followed: {elsewhere}" if elsewhere else "",
     ]
@@ -113,6 +133,18 @@ def _broken_link(link: str, reason: str, places: Sequence[str]) -> str:
     if len(places) > MOST_PLACES:
         lines.append(f"and on {len(places) - MOST_PLACES} more")
     return "\n    ".join(lines)
+
+
+def _requests(requests: Mapping[str, Sequence[Trial]]) -> str:
+    """Return how many there were, and which were made again and why."""
+    every = [trial for trials in requests.values() for trial in trials]
+    timeouts = sum(isinstance(trial.error, TrialTimeout) for trial in every)
+    repeated = {address: trials for address, trials in sorted(requests.items()) if len(trials) > 1}
+    again = {address: list(pairwise(trials)) for address, trials in repeated.items()}
+    pauses = [then.start - (failed.end or 0) for pairs in again.values() for failed, then in pairs]
+    figures = f"addresses: {len(again)}, seconds waited: {sum(pauses):.1f}, timeouts: {timeouts}"
+    lines = [f"{link}: {', '.join(reason(failed.error) for failed, _ in again[link])}" for link in again]
+    return "\n  ".join([f"Requests: {len(every):,}, made again: {len(pauses):,} ({figures})", *lines])
 
 
 def _frequent_words(index: WordIndex) -> list[str]:

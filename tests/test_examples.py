@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +15,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import httpx2
 import pytest
+import trio
 
+from crawl import Crawl, Limits, main
 from pages import normalise, parse, resolve
 from serving import Server
+from trio_graph_scheduler import GraphFailed, execute_graph
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATIENCE = 60
@@ -47,8 +52,8 @@ def run(example: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def crawl(*arguments: object) -> Summary:
-    """Crawl, successfully."""
-    ended = run("crawl.py", *arguments)
+    """Crawl, successfully, and at any rate unless the arguments say otherwise."""
+    ended = run("crawl.py", "--rate", "inf", *arguments)
     assert (ended.returncode, ended.stderr) == (0, "")
     return Summary(ended.stdout)
 
@@ -70,6 +75,12 @@ class Summary:
     def pages(self) -> int:
         """How many were read."""
         return int(self.numbers["Pages read"].replace(",", ""))
+
+    @property
+    def requests(self) -> dict[str, float]:
+        """Figure -> value."""
+        figures = re.findall(r"([a-z ]+): ([\d.]+)", "all: " + self.numbers["Requests"])
+        return {name.strip(): float(value) for name, value in figures}
 
     @property
     def broken(self) -> dict[str, tuple[str, ...]]:
@@ -137,6 +148,27 @@ def send(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRe
     return answer
 
 
+def in_turn(*answers: Answer) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Return what gives one answer after the other, and then the last one for ever."""
+    left = list(answers)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        now = left.pop(0) if len(left) > 1 else left[0]
+        (send(200, now) if isinstance(now, bytes) else now)(handler)
+
+    return answer
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """Close the connection without an answer."""
+    handler.connection.close()
+
+
+def break_off(handler: BaseHTTPRequestHandler) -> None:
+    """Close it in the middle of one."""
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\nContent-Length: 100\r\n\r\n<p>")
+
+
 def links(*hrefs: str) -> bytes:
     """Return a page that has these links."""
     return "".join(f'<a href="{href}">link</a> ' for href in hrefs).encode()
@@ -179,10 +211,25 @@ def test_word_counts_counts_every_word_of_the_site() -> None:
 
 def test_the_crawler_reads_all_of_its_own_site_and_tells_what_it_found() -> None:
     """Every page is read once, and what is wrong with the site is reported, with reasons and places."""
-    summary = crawl()
+    ended = run("crawl.py")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    summary = Summary(ended.stdout)
     assert summary.pages == 15
-    # Each page was visited and parsed, 2 other files, 3 missing pages and a redirect visited; and the index.
-    assert summary.numbers["Tasks"] == "37"
+    # Each page was visited, parsed and taken in; 2 other files, 3 missing pages and a redirect were visited;
+    # and there is the index.
+    assert summary.numbers["Tasks"] == "52"
+    assert "\nRequests to each host: 6 at a time\n" in ended.stdout
+    # One page had too many visitors, and asked to come again in a second.
+    assert summary.lines["Requests"] == ["/tides.html: HTTP 503 Service Unavailable"]
+    waited = summary.requests.pop("seconds waited")
+    assert summary.requests | {"seconds waited": waited} == {
+        "all": 22,
+        "made again": 1,
+        "addresses": 1,
+        "seconds waited": waited,
+        "timeouts": 0,
+    }
+    assert waited >= 1
     assert summary.broken == {
         "'http://[harbour-board/notices/1991'": ("Invalid IPv6 URL", "/history/automation.html"),
         "/ferry.html": ("HTTP 404 File not found", "/visiting.html"),
@@ -207,7 +254,7 @@ def test_the_crawler_reads_all_of_its_own_site_and_tells_what_it_found() -> None
 @pytest.mark.parametrize(("depth", "pages"), [(0, 1), (1, 10), (2, 15), (50, 15)])
 def test_depth_is_the_number_of_links_in_a_row(depth: int, pages: int) -> None:
     """Pages that many links away are read and none beyond; a redirect is no link."""
-    summary = crawl("--depth", depth)
+    summary = crawl("--serve", EXAMPLES / "site", "--depth", depth)
     assert summary.pages == pages
     assert ("Left unread, because of --depth or --max-pages" in summary.numbers) == (pages < 15)
 
@@ -215,7 +262,7 @@ def test_depth_is_the_number_of_links_in_a_row(depth: int, pages: int) -> None:
 @pytest.mark.parametrize(("most", "pages"), [(1, 1), (7, 7), (14, 14), (15, 15), (16, 15)])
 def test_max_pages_is_exact(most: int, pages: int) -> None:
     """Never more pages are read than asked for, nor fewer where there are as many."""
-    summary = crawl("--max-pages", most)
+    summary = crawl("--serve", EXAMPLES / "site", "--max-pages", most)
     assert summary.pages == pages
     if pages < 15:
         assert "Left unread, because of --depth or --max-pages" in summary.numbers
@@ -333,14 +380,8 @@ def test_of_a_folder_without_a_front_page_every_page_is_read(tmp_path: Path) -> 
 def test_what_servers_do_wrong_is_reported_and_stops_nothing() -> None:
     """Errors, nonsense, wrong lengths, bad compression: each is the reason of a broken link."""
 
-    def hang_up(handler: BaseHTTPRequestHandler) -> None:
-        handler.connection.close()
-
     def talk_nonsense(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"What do you want?\r\n\r\n")
-
-    def break_off(handler: BaseHTTPRequestHandler) -> None:
-        handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\nContent-Length: 100\r\n\r\n<p>")
 
     def never_end(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/html\r\n\r\n")
@@ -362,7 +403,7 @@ def test_what_servers_do_wrong_is_reported_and_stops_nothing() -> None:
     }
     answers["/"] = links(*answers)
     with serving(answers) as site:
-        summary = crawl(site.address)
+        summary = crawl(site.address, "--tries", 2)
     broken = {link: why for link, (why, *_) in summary.broken.items()}
     assert broken.pop("/bad-gzip").startswith("Error -3 while decompressing data")
     assert broken.pop("/nonsense").startswith("illegal status line")
@@ -378,19 +419,29 @@ def test_what_servers_do_wrong_is_reported_and_stops_nothing() -> None:
         "/never-end: text/html, of more than 5,000,000 bytes",
     ]
     assert summary.pages == 4  # with the front page, the one without a type, XHTML and the empty answer
-    assert Counter(site.asked) == Counter(answers.keys())
+    # What may be another time otherwise was asked twice, and the rest once.
+    assert Counter(site.asked) == Counter([*answers, "/busy", "/hang-up", "/nonsense", "/break-off"])
 
 
 def test_a_server_that_keeps_silent_is_waited_for_as_long_as_asked() -> None:
-    """An answer that does not come in time is the reason of a broken link."""
+    """An answer that does not come in time is asked for again, and at last the reason of a broken link."""
 
     def hang(_: BaseHTTPRequestHandler) -> None:
         site.closing.wait(PATIENCE)
 
-    with serving({"/": links("/silence"), "/silence": hang}) as site:
-        summary = crawl(site.address, "--timeout", 1.5)
-    assert summary.broken == {"/silence": ("no complete answer within 1.5 seconds", "/")}
-    assert summary.pages == 1
+    answers: dict[str, Answer] = {
+        "/": links("/silence", "/slow-start"),
+        "/silence": hang,
+        "/slow-start": in_turn(hang, b"a page after all"),
+    }
+    with serving(answers) as site:
+        summary = crawl(site.address, "--timeout", 1.5, "--tries", 2)
+    in_vain = "no complete answer within 1.5 seconds"
+    assert summary.broken == {"/silence": (in_vain, "/")}
+    assert summary.pages == 2
+    assert summary.lines["Requests"] == [f"/silence: {in_vain}", f"/slow-start: {in_vain}"]
+    assert summary.requests["timeouts"] == 3
+    assert Counter(site.asked) == {"/": 1, "/silence": 2, "/slow-start": 2}
 
 
 def test_redirects_are_followed_to_their_end_and_not_off_the_site() -> None:
@@ -509,6 +560,137 @@ def test_the_encoding_that_the_server_names_counts_before_that_of_the_page() -> 
     assert "Worth a look" not in summary.lines
 
 
+# The crawler, polite --------------------------------------------------------------------------------------
+
+
+def test_what_fails_at_first_is_asked_for_again_and_counted_once() -> None:
+    """Pages that come at the second or third time are read like others; what stays away is a broken link."""
+    on_a_date = send(503, retry_after="Fri, 31 Dec 1999 23:59:59 GMT")
+    answers: dict[str, Answer] = {
+        "/hang-up-once": in_turn(hang_up, b"page"),
+        "/break-off-once": in_turn(break_off, links("/found")),
+        "/fail-twice": in_turn(send(500), send(500), links("/found")),
+        "/fail-always": send(500),
+        "/too-many": in_turn(send(429, retry_after="0"), b"page"),
+        "/come-later": in_turn(send(503, retry_after="1"), send(302, location="/too-many")),
+        "/come-some-day": in_turn(on_a_date, b"page"),
+        "/come-in-an-hour": send(503, retry_after="3600"),
+        "/come-never": send(429, retry_after="9" * 400),
+        "/missing": send(404),
+        "/found": b"page",
+    }
+    answers["/"] = links(*answers)
+    with serving(answers) as site:
+        summary = crawl(site.address)
+    again = {
+        "/break-off-once": 2,
+        "/come-later": 2,
+        "/come-some-day": 2,
+        "/fail-always": 3,
+        "/fail-twice": 3,
+        "/hang-up-once": 2,
+        "/too-many": 2,
+    }
+    assert Counter(site.asked) == Counter(dict.fromkeys(answers, 1) | again)
+    assert summary.pages == 7  # with the front page
+    broken = {link: why for link, (why, *_) in summary.broken.items()}
+    assert (
+        broken.pop("/come-never")
+        == f"HTTP 429 Too Many Requests, and to be left alone for {'9' * 400} seconds"
+    )
+    assert broken == {
+        "/fail-always": "HTTP 500 Internal Server Error",
+        "/come-in-an-hour": "HTTP 503 Service Unavailable, and to be left alone for 3600 seconds",
+        "/missing": "HTTP 404 Not Found",
+    }
+    reasons = dict(line.split(": ", 1) for line in summary.lines["Requests"])
+    assert reasons.pop("/break-off-once").startswith("peer closed connection")
+    assert reasons == {
+        "/come-later": "HTTP 503 Service Unavailable",
+        "/come-some-day": "HTTP 503 Service Unavailable",
+        "/fail-always": "HTTP 500 Internal Server Error, HTTP 500 Internal Server Error",
+        "/fail-twice": "HTTP 500 Internal Server Error, HTTP 500 Internal Server Error",
+        "/hang-up-once": "Server disconnected without sending a response.",
+        "/too-many": "HTTP 429 Too Many Requests",
+    }
+    requests = summary.requests
+    assert requests.pop("seconds waited") >= 5.5  # at least 0.5 and 1 for each that failed twice, 1 as asked
+    assert requests == {"all": 21, "made again": 9, "addresses": 7, "timeouts": 0}
+
+
+def test_while_one_address_waits_to_be_asked_again_others_are_asked() -> None:
+    """A server that asks for patience gets it, and a visit that waits takes up no place of its host."""
+    answers: dict[str, Answer] = {
+        "/": links("/busy", "/other", "/another"),
+        "/busy": in_turn(send(503, retry_after="2"), b"page"),
+        "/other": b"page",
+        "/another": b"page",
+    }
+    with serving(answers) as site:
+        summary = crawl(site.address, "--per-host", 1)
+    assert site.asked == ["/", "/busy", "/other", "/another", "/busy"]
+    assert summary.requests["seconds waited"] >= 2
+
+
+def test_rate_is_how_many_requests_a_host_gets_per_second() -> None:
+    """After a first burst requests come one by one, however many there could be at a time."""
+    came: list[float] = []
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        came.append(time.monotonic())
+        send(200, b"page")(handler)
+
+    paths = [f"/{number}" for number in range(24)]
+    with serving({"/": links(*paths)} | dict.fromkeys(paths, page)) as site:
+        summary = crawl(site.address, "--rate", 20, "--per-host", 24)
+    assert summary.pages == 25
+    # 20 of them came after the burst, a twentieth of a second apart when they were sent.
+    assert max(came) - min(came) > 0.5
+
+
+def test_each_host_has_a_rate_to_itself_and_begins_with_a_burst() -> None:
+    """Four requests are made at once; where the fifth would take forever, another host gets four too."""
+    answers: dict[str, Answer] = {"/": links("/1", "/2", "/3"), "/1": b"1", "/2": b"2", "/3": b"3"}
+    with serving(answers) as one, serving(answers) as other:
+        summary = crawl(one.address, other.address, "--rate", 1 / PATIENCE / 2)
+    assert summary.pages == 8
+    assert len(one.asked) == len(other.asked) == 4
+
+
+def test_a_crawl_that_has_enough_pages_does_not_wait_for_more() -> None:
+    """Visits that wait for their turn, or to be made again, are dropped with the last page."""
+    paths = [f"/{number}" for number in range(50)]
+    pages: dict[str, Answer] = dict.fromkeys(paths, b"page")
+    with serving(pages | {"/": links("/0", *paths), "/0": send(503, retry_after="30")}) as site:
+        summary = crawl(site.address, "--rate", 1 / PATIENCE / 2, "--max-pages", 3)
+    assert summary.pages == 3
+    assert len(site.asked) == 4
+    assert summary.numbers["Left unread, because of --depth or --max-pages"] == "48"
+
+
+def test_sites_of_others_are_crawled_at_a_rate_unless_told_otherwise() -> None:
+    """The summary says how polite the crawler was, and by default it is."""
+    with serving({"/": b"page"}) as site:
+        ended = run("crawl.py", site.address)
+    assert "\nRequests to each host: 6 at a time, 10 per second\n" in ended.stdout
+
+
+def test_a_mistake_of_the_program_is_no_broken_link() -> None:
+    """Only what servers and networks do wrong is a finding; another failure is one of the crawl."""
+
+    def blunder(_: httpx2.Request) -> httpx2.Response:
+        raise ZeroDivisionError("a mistake")
+
+    async def main() -> None:
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(blunder)) as client:
+            limits = Limits(depth=1, pages=1, per_host=1, rate=1, tries=3, seconds=PATIENCE)
+            await execute_graph(Crawl(["http://museum.example/"], client, limits).graph)
+
+    with pytest.raises(GraphFailed) as failed:
+        trio.run(main)
+    assert [str(error) for error in failed.value.exceptions] == ["a mistake"]
+
+
 # The crawler, used wrongly or stopped -----------------------------------------------------------------------
 
 
@@ -529,14 +711,24 @@ def test_the_encoding_that_the_server_names_counts_before_that_of_the_page() -> 
         (["--depth", "deep"], "invalid int value"),
         (["--max-pages", "0"], "more than 0"),
         (["--per-host", "0"], "more than 0"),
+        (["--tries", "0"], "more than 0"),
+        (["--rate", "0"], "more than 0"),
+        (["--rate", "nan"], "more than 0"),
+        (["--rate", "many"], "invalid float value"),
         (["--timeout", "nan"], "more than 0"),
+        (["--timeout", "inf"], "--timeout must be a number of seconds"),
     ],
 )
-def test_a_command_line_that_makes_no_sense_is_refused(arguments: list[str], complaint: str) -> None:
+def test_a_command_line_that_makes_no_sense_is_refused(
+    arguments: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The message says what is wrong, nothing is crawled, and the exit status is that of a wrong usage."""
-    ended = run("crawl.py", *arguments)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert complaint in ended.stderr.splitlines()[-1]
+    monkeypatch.setattr(sys, "argv", ["crawl.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output, errors = capsys.readouterr()
+    assert (ended.value.code, output) == (2, "")
+    assert complaint in errors.splitlines()[-1]
 
 
 def test_a_crawl_that_could_read_no_page_fails_and_says_why() -> None:
@@ -553,9 +745,11 @@ def test_a_server_that_is_not_there_is_no_crash() -> None:
     """Where nobody listens, that is the reason of the broken link."""
     with serving({}) as site:
         pass
-    ended = run("crawl.py", site.address)
+    ended = run("crawl.py", site.address, "--tries", 2)
     assert (ended.returncode, ended.stderr) == (1, "no page could be read\n")
-    assert len(Summary(ended.stdout).broken) == 1
+    summary = Summary(ended.stdout)
+    assert len(summary.broken) == 1
+    assert summary.requests["made again"] == 1
 
 
 @pytest.fixture
@@ -569,18 +763,22 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing on Windows")
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_crawl_at_once_and_without_a_traceback() -> None:
-    """Ctrl-C in the middle of requests ends them; the exit status is the one that shells expect."""
-    asked = threading.Event()
+    """Ctrl-C ends requests, and waits before the next try; the exit status is the one that shells expect."""
+    asked = threading.Barrier(3)
 
     def hang(_: BaseHTTPRequestHandler) -> None:
-        asked.set()
+        asked.wait(PATIENCE)
         site.closing.wait(PATIENCE)
 
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        asked.wait(PATIENCE)
+        send(503, retry_after="30")(handler)
+
     with (
-        serving({"/": links("/1", "/2"), "/1": hang, "/2": hang}) as site,
+        serving({"/": links("/1", "/2"), "/1": hang, "/2": refuse}) as site,
         started("crawl.py", site.address) as crawler,
     ):
-        assert asked.wait(PATIENCE)
+        asked.wait(PATIENCE)
         crawler.send_signal(signal.SIGINT)
         output, errors = crawler.communicate(timeout=PATIENCE)
     assert (crawler.returncode, output, errors) == (130, "", "interrupted\n")
