@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.support import Meter, add_here, fail_later, forever, give_later, nothing
 from tests.support import run as run_seeded
 from trio_graph_scheduler import (
+    BadType,
     BadValue,
     Rate,
     Retry,
@@ -731,3 +732,34 @@ def test_a_late_alarm_does_not_slow_a_rate_down() -> None:
         if graph.take("default") is not None:
             starts.append(when)
     assert starts == [0.105, 0.2, 0.35, 0.45]
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [
+        (3, BadType),
+        (["database"], BadType),
+        ({"database": 0}, BadValue),
+        ({"database": True}, BadValue),
+        ({"database": 1.5}, BadValue),
+    ],
+    ids=repr,
+)
+def test_needs_of_a_type_that_cannot_be_are_refused(limits: Any, error: type[Exception]) -> None:
+    """What a type needs is a mapping of names to whole numbers from 1 on."""
+    with pytest.raises(error, match=r"database|limits"):
+        TaskType(nothing, limits=limits)
+
+
+def test_descriptions_can_be_changed_before_they_are_used() -> None:
+    """A group that no graph has yet can be resized, paused and resumed; a graph takes it as it is then."""
+    group = WorkerGroup(1)
+    group.resize(3)
+    group.pause()
+    graph = TaskGraph(worker_loops={"default": group})
+    assert (graph.groups["default"].limit, graph.groups["default"].paused) == (3, True)
+    group.resume()
+    assert graph.groups["default"].paused
+    assert "'database': 0 of 2 used" in repr(TaskGraph(limits={"database": 2}).limits["database"])
+    with pytest.raises(BadValue, match="a named limit is -1"):
+        TaskGraph(limits={"database": -1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -813,6 +814,11 @@ class RerunsAgainstModel(GraphAgainstModel):
             self.been_ready.discard(change.task)
         super()._hear(change)
 
+    def _note_ready(self, change: Change) -> None:
+        self.fresh = [task for task in self.fresh if task is not change.task]
+        if change.after is READY:
+            self.fresh.append(change.task)
+
     @precondition(lambda self: self._twins(*ENDED))
     @rule(chosen=st.lists(picks, max_size=3), default=st.integers(0, 3), downstream=st.booleans())
     def rerun(self, chosen: list[int], default: int, downstream: bool) -> None:  # noqa: FBT001 - drawn by name
@@ -826,7 +832,11 @@ class RerunsAgainstModel(GraphAgainstModel):
         if any(twin.state in EXECUTING for twin in opened):
             self._refused_rerun(given)
             return
-        assert set(self.graph.rerun(given, downstream=downstream)) == {twin.real for twin in opened}
+        # One that was READY may have to wait again, and be READY again at the end of the queue.
+        with self.graph.subscribe(self._note_ready):
+            self.fresh.clear()
+            assert set(self.graph.rerun(given, downstream=downstream)) == {twin.real for twin in opened}
+        self.order = [twin for twin in self.order if twin.real not in self.fresh]
         # That a task was cancelled holds for what it adds until all that it spawned has ended.
         over = [above for twin in opened for above in twin.ancestors if self.model.settled(above)]
         for twin in [*over, *opened]:
@@ -893,3 +903,27 @@ def opened_by(model: Model, those: Iterable[Twin]) -> list[Twin]:
 
 RerunsAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestRerunsAgainstModel = RerunsAgainstModel.TestCase
+
+
+def test_deadlines_that_are_over_do_not_concern_a_rerun(run: Run) -> None:
+    """Neither a deadline of the task from before, nor the budget of who spawned it and has settled since,
+    counts for a rerun.
+    """
+
+    async def spawn() -> None:
+        add_here(give_later, "child", 2, name="child").deadline = trio.current_time() + 1
+
+    async def main() -> None:
+        graph = TaskGraph()
+        graph.add(TaskType(spawn, budget=5))
+        await execute_graph(graph, raise_failures=False)
+        child = graph.tasks(name="child")[0]
+        assert (child.state, child.deadline) == (FAILED, 1)
+        await trio.sleep(10)
+        assert graph.rerun(child) == (child,)
+        assert child.deadline == math.inf
+        graph.check()
+        report = await execute_graph(graph)
+        assert (child.result_nowait(), report.duration) == ("child", 2)
+
+    run(main)

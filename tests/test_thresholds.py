@@ -980,6 +980,8 @@ class ThresholdsAgainstModel:
         self.blocker = Node(self.graph.add(nothing))
         self.nodes = [self.blocker]
         self.thresholds: list[Node] = []
+        # Thresholds that have ended, and have not stopped their candidates yet.
+        self.over: list[Node] = []
         for blocked in plan:
             waits = blocked and not nesting
             real = self.graph.add(nothing, after=self.blocker.real if waits else None)
@@ -1013,12 +1015,17 @@ class ThresholdsAgainstModel:
         self.thresholds.append(node)
 
     def end(self, node: Node, state: TaskState) -> None:
-        """Let a task end; a threshold stops what it does not need."""
+        """Let a task end."""
         node.state, node.ended_at = state, self.step
         if state is SUCCEEDED:
             for threshold in self.thresholds:
                 if node in threshold.candidates:
                     threshold.came.append(node)
+        if node.target:
+            self.over.append(node)
+
+    def stop_the_rest(self, node: Node) -> None:
+        """Stop the candidates of a threshold that has ended, unless another one counts on them."""
         node.spares = []
         for other in node.candidates:
             if any(
@@ -1030,8 +1037,18 @@ class ThresholdsAgainstModel:
             elif other.state is RUNNING and node.cancel_running:
                 other.stopping = True
 
-    def follow(self) -> None:  # noqa: C901 - all rules in one place
-        """Bring about all that follows, until nothing more does."""
+    def follow(self) -> None:
+        """Bring about all that follows, until nothing more does.
+
+        All that ends at one stroke has ended before a threshold stops what none of the others needs.
+        """
+        self.decide()
+        while self.over:
+            self.stop_the_rest(self.over.pop(0))
+            self.decide()
+
+    def decide(self) -> None:
+        """Find what has ended, and who may start."""
         before = None
         while before != (before := [(node.state, len(node.spares)) for node in self.nodes]):
             for node in self.nodes:
@@ -1052,9 +1069,6 @@ class ThresholdsAgainstModel:
                     else:
                         blocked = node.blocked and not self.blocker.state.ended
                         node.state = WAITING if held or blocked else READY
-        for node in self.thresholds:
-            if node.state.ended:
-                node.spares = []
 
     def verify(self) -> None:
         """Compare all tasks, and what the thresholds gave."""
@@ -1204,3 +1218,22 @@ def _calls_of(count: int) -> int:
     assert {task.state for task in tasks[count // 2 + 2 :]} == {CANCELLED}
     graph.check()
     return calls
+
+
+def test_a_store_that_refuses_the_results() -> None:
+    """If the store of results refuses the list of a threshold, the threshold has failed with its error."""
+
+    class Picky(dict[int, Any]):
+        def __setitem__(self, uid: int, value: object) -> None:
+            if isinstance(value, list):
+                raise TypeError("no lists")
+            super().__setitem__(uid, value)
+
+    graph = TaskGraph(results=Picky())
+    threshold = graph.add_threshold([nothing], target=1)
+    task = graph.take("default")
+    assert task is not None
+    graph.finish(task, 1)
+    assert threshold.state is FAILED
+    assert isinstance(threshold.error, TypeError)
+    graph.check()

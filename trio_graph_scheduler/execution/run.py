@@ -277,10 +277,11 @@ class Run:
                 graph.cancel("the graph stalled")
         else:
             self.dismissing = True
-            self._alarm.stop()
             for crew in self._crews.values():
                 crew.dismiss()
-            return not any(crew.loops for crew in self._crews.values())
+            if not any(crew.loops for crew in self._crews.values()):
+                self._alarm.stop()
+                return True
         return False
 
     # Its end ------------------------------------------------------------------------------------------------

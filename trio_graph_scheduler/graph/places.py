@@ -119,7 +119,7 @@ class Places:
         """
         now = self.time()
         for timer in self.timetable.due(now):
-            timer.action(*timer.args)
+            timer.go_off()
         if self._thread is not None:
             self.timetable.tell(self.driver.wake_at)
         self._announce()

@@ -99,15 +99,16 @@ def _affected(graph: TaskGraph, chosen: list[Task[Any]], *, downstream: bool) ->
     """Return these tasks, and the tasks and conditions that have to do with their being open again."""
     dependents, settling = _edges(graph)
     affected: dict[Input, None] = dict.fromkeys(chosen)
-    unsettled: set[Task[Any]] = set()
+    climbed: set[Task[Any]] = set()
     pending: list[Input] = list(affected)
     for item in pending:  # grows while it is walked
         # Conditions that nobody waits for at the moment are known to what they speak of alone.
         unused = (other for other in item._dependents or () if isinstance(other, Condition))
         told = [*dependents.get(item, ()), *unused]
+        # Who waits for it to settle waits for all that it spawns, and so on up to the root.
         node = item if isinstance(item, Task) else None
-        while node is not None and node.settled and node not in unsettled:
-            unsettled.add(node)
+        while node is not None and node not in climbed:
+            climbed.add(node)
             told += settling.get(node, ())
             node = node.parent
         for dependent in told:
@@ -156,18 +157,19 @@ def _open(graph: TaskGraph, task: Task[Any]) -> None:
     task._outcome = task._began = task._over = task.worker = task._dependents = course.progress = None
     task.handled = False
     task._inputs = tuple(item for item in task._inputs if not isinstance(item, Gate))
-    if course.budget_began:
-        course.budget_began = False
-        graph.set_deadline(task, math.inf)
-    # What spawned it has not settled any more. Old cancellations do not concern it, but must let later ones
-    # come down to it; one that is in force does.
+    course.budget_began = False
+    graph.set_deadline(task, math.inf)
+    # What spawned it has not settled any more. Deadlines and cancellations that are over do not concern it,
+    # and later cancellations must come down to it; one that is in force does concern it.
     node = task
     node._unsettled += 1
     while node._unsettled == 1:
         node._cancelled = False
+        if node._course is not None:
+            node._course.deadline = math.inf
         node = node.parent
         node._unsettled += 1
-    task._cancelled = node._cancelled
+    task._cancelled = (task.parent if node is task else node)._cancelled
 
 
 def _operands_first(conditions: list[Condition]) -> Iterator[Condition]:

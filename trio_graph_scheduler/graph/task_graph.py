@@ -168,8 +168,9 @@ class TaskGraph(Adding):
           have not started wait for them again in any case.
 
         Each opened task is WAITING or READY as if it had just been added, in the context of this call, and
-        gets a new trial; `task.trials` keeps the earlier ones. What it spawned before stays. The results of
-        all other tasks are kept. One that needs the success of a task which has none, and is not rerun, is
+        gets a new trial; `task.trials` keeps the earlier ones. Its retry policy and its budget begin anew, a
+        deadline that was set is forgotten. What it spawned before stays. The results of all other tasks are
+        kept. One that needs the success of a task which has none, and is not rerun, is
         SKIPPED again.
 
         Takes time linear in the size of the graph. Raises `CannotRerun` for tasks that have not ended, and if
@@ -242,7 +243,7 @@ class TaskGraph(Adding):
     def statistics(self) -> inspection.Statistics:
         """Return how many tasks there are in each state, and how each group stands.
 
-        Takes time in the number of groups, not of tasks.
+        Takes time in the number of groups and of tasks that run, not of all tasks.
         """
         return inspection.statistics(self)
 

@@ -24,6 +24,11 @@ class Timer:
         self.args = args
         self.pending = True
 
+    def go_off(self) -> None:
+        """Do it, and keep nothing of it."""
+        args, self.args = self.args, ()
+        self.action(*args)
+
 
 class Timetable:
     """Timers by time, and those of one time in the order they were set.
