@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .driver import Driver
 from .errors import (
@@ -202,9 +202,10 @@ class Lifecycle(Places):
             return None
         if policy is None:
             return None if request is None else after or 0.0
-        past = [] if task._course is None else task._course.past[task._course.before_rerun :]
-        began: float = past[0].start if past else task._began  # type: ignore[assignment]  # it has begun
-        delay = policy(error, len(past) + 1, self.time() - began)
+        course = self._course_of(task)
+        earlier = len(course.past) - course.before_rerun
+        began = course.past[course.before_rerun].start if earlier else cast("float", task._began)
+        delay = policy(error, earlier + 1, self.time() - began)
         if delay is not None and not is_seconds(delay):
             rule = "a retry policy returns a number of seconds, 0 or more, or None to give up"
             raise BadValue("the delay before the next trial", delay, rule)
