@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from trio_graph_scheduler.graph.errors import CancelledSwallowed, ReturnedCoroutine, StrayCancelled, title
+from trio_graph_scheduler.graph.errors import (
+    CancelledSwallowed,
+    ReturnedCoroutine,
+    StrayCancelled,
+    add_note,
+    title,
+)
 from trio_graph_scheduler.graph.task import CURRENT_TASK, RUNNING
 
 from .cancelled import without_cancelled
@@ -131,7 +137,7 @@ class WorkerLoop:
             async with manager() as self.context:
                 await self._work()
         except Exception as error:  # noqa: BLE001 - of the context manager; it ends the run, which raises it
-            error.add_note(f"in the context manager of worker group {self.crew.group.name!r}")
+            add_note(error, f"in the context manager of worker group {self.crew.group.name!r}")
             self.run.crash(error)
 
     def wake(self) -> None:

@@ -17,7 +17,7 @@ from .kinds import Kind, Kinds, as_types, without_partial
 from .limits import Limit
 from .places import Input
 from .results import ResultStore
-from .task import CANCELLED, CURRENT_TASK, READY, SUCCEEDED, WAITING, Label, Task
+from .task import CURRENT_TASK, READY, SUCCEEDED, WAITING, Label, Task
 from .task_type import TaskType
 from .trials import Course
 from .wiring import After, Wiring, as_inputs
@@ -266,8 +266,7 @@ class Adding(Wiring):
                 self._wait_for(task, item)
         if task.state is WAITING:
             if parent._cancelled:
-                task._cancelled = parent._cancelled
-                self._end(task, CANCELLED, parent._cancel_reason)
+                self._cancel_with_parent(task)
             elif not task._missing:
                 self._make_ready(task)
         if self._news:

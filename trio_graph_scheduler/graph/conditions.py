@@ -17,6 +17,7 @@ import attrs
 
 from .errors import BadType, BadValue, ConditionAsBoolean, title
 from .task import CANCELLED, END_STATES, FAILED, SKIPPED, SUCCEEDED, Task
+from .values import is_whole
 
 if TYPE_CHECKING:
     from .task import TaskState
@@ -294,7 +295,7 @@ def at_least(n: int, items: Iterable[Operand]) -> Condition:
     different items or `n` is not a whole number.
     """
     condition = Condition(SUCCEED, _operands(items, "at_least"), n)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+    if not is_whole(n):
         raise BadValue("n of at_least(n, items)", n, "it must be a whole number, 0 or more")
     if n > len(condition.operands):
         rule = f"there are only {len(condition.operands)} different items, so it could never hold"

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .values import is_seconds
+
 if TYPE_CHECKING:
     from .task import Task
 
@@ -45,11 +47,6 @@ def add_note(error: BaseException, note: str) -> None:
     with suppress(Exception):
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
-
-
-def is_seconds(value: object) -> bool:
-    """Return whether this is a number of seconds: 0 or more, and not beyond what a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def title(task: Task[Any]) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from .errors import BadType, BadValue, is_seconds, shown
+from .errors import BadType, BadValue, shown
 from .limits import Limit, claimants
 from .policies import Rate
 from .queues import Lane, ReadyQueue, Stack
+from .values import is_seconds, is_whole
 
 if TYPE_CHECKING:
     from .task import Task
@@ -28,7 +29,7 @@ LATE = 0.01
 
 
 def _check_limit(limit: object) -> int:
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+    if not is_whole(limit):
         rule = "it must be a whole number: how many tasks run at a time, 0 to pause"
         raise BadValue("the limit of a worker group", limit, rule)
     return limit
@@ -105,9 +106,7 @@ class WorkerGroup:
 
     @per_key.validator
     def _check_per_key(self, _: object, per_key: object) -> None:
-        if per_key is None:
-            return
-        if isinstance(per_key, bool) or not isinstance(per_key, int) or per_key < 1:
+        if per_key is not None and not is_whole(per_key, 1):
             rule = "it must be a whole number, 1 or more: how many tasks of one key run at a time"
             raise BadValue("per_key of a worker group", per_key, rule)
 
@@ -288,7 +287,7 @@ class WorkerGroup:
         return None
 
     def _pop_governed(self, queue: ReadyQueue) -> Task[Any] | None:
-        if self.rate is not None and not self._has_token():
+        if not self._has_token():
             self.await_token()
             return None
         task = queue.pop()
@@ -303,8 +302,7 @@ class WorkerGroup:
     def ring(self) -> None:
         """Say that there may be something to take."""
         if self._queue:
-            if self.rate is not None:
-                self.await_token()
+            self.await_token()
             if self.bell is not None:
                 self.bell(self)
 
@@ -354,9 +352,8 @@ class WorkerGroup:
         """Take what a task needs that is started out of turn: its key's place, named limits, and a token."""
         if isinstance(self._queue, ReadyQueue):
             self._queue.acquire(task)
-        if self.rate is not None:
-            self._take_token()
-            self.await_token()
+        self._take_token()
+        self.await_token()
 
     def release(self, task: Task[Any]) -> None:
         """Give back the key's place and the named limits of a task that executes no longer.

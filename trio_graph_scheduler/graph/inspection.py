@@ -72,15 +72,14 @@ class Statistics:
 def statistics(graph: Lifecycle) -> Statistics:
     """Return the figures of a graph, from what it keeps count of."""
     groups = {name: _statistics_of(graph, group) for name, group in graph.groups.items()}
-    states = {
-        WAITING: len(graph._tasks) - 1 - sum(graph._ended.values()) - graph._retrying,
+    others = {
         READY: sum(group.waiting for group in groups.values()),
         RUNNING: sum(group.running for group in groups.values()),
         SUSPENDED: sum(group.suspended for group in groups.values()),
         RETRYING: graph._retrying,
         **graph._ended,
     }
-    states[WAITING] -= states[READY] + states[RUNNING] + states[SUSPENDED]
+    states = {WAITING: len(graph._tasks) - 1 - sum(others.values()), **others}
     return Statistics(states, groups)
 
 
@@ -117,7 +116,6 @@ def _why_not_started(graph: Lifecycle, task: Task[Any]) -> str:
         return ", but nothing runs its graph"
     if not group.free:
         return f", but its group {name} is full (limit {group.limit}): {titles(graph.holders(group))}"
-    graph.time()
     obstacle = group.obstacle(task)
     if obstacle is None:
         return f" and about to start in group {name}"

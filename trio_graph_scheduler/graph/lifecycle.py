@@ -26,7 +26,6 @@ from .errors import (
     IllegalTransition,
     TaskFailed,
     add_note,
-    is_seconds,
     title,
 )
 from .places import Input, Places
@@ -46,6 +45,7 @@ from .task import (
     TaskState,
 )
 from .trials import Expiry, clear_locals, tell_of_earlier_trials
+from .values import is_seconds
 
 if TYPE_CHECKING:
     from .conditions import Condition
@@ -354,12 +354,16 @@ class Lifecycle(Places):
         """End a WAITING task, as something that it waits for can no longer come true."""
         course = task._course
         if task.parent._cancelled:
-            task._cancelled = task.parent._cancelled
-            self._end(task, CANCELLED, task._cancel_reason)
+            self._cancel_with_parent(task)
         elif course is not None and course.threshold is source:
             self._end(task, FAILED, course.threshold.missed(task))
         else:
             self._end(task, SKIPPED, source)
+
+    def _cancel_with_parent(self, task: Task[Any]) -> None:
+        """End a task that is added to one that is being cancelled."""
+        task._cancelled = task.parent._cancelled
+        self._end(task, CANCELLED, task._cancel_reason)
 
     def _end_with_value_of(self, threshold: Threshold, task: Task[Any]) -> None:
         """End a task without a body, now that its threshold has been reached."""
@@ -386,11 +390,6 @@ class Lifecycle(Places):
             if isinstance(outcome, Exception):
                 tell_of_earlier_trials(outcome, course.past[course.before_rerun :])
             course.expired = None
-
-    def _change(self, task: Task[Any], state: TaskState) -> None:
-        if self._subscriptions:
-            self._announcer.note(task, task.state, state)
-        task.state = state
 
     def _leave(self, task: Task[Any]) -> None:
         """Give back all that a task holds in its state, as it is about to leave that."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from .errors import BadValue
+from .values import is_whole
 
 if TYPE_CHECKING:
     from .groups import WorkerGroup
@@ -19,7 +20,7 @@ Needs = tuple[tuple["Limit", int], ...]
 
 
 def _check_limit(limit: object) -> int:
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+    if not is_whole(limit):
         rule = "it must be a whole number: how much of it there is, 0 to hold the tasks that need it"
         raise BadValue("a named limit", limit, rule)
     return limit

@@ -20,7 +20,6 @@ from .errors import (
     TrialTimeout,
     UnknownGroup,
     WrongThread,
-    is_seconds,
     shown,
     title,
 )
@@ -29,6 +28,7 @@ from .limits import Limit, claimants
 from .task import EXECUTING, READY, RUNNING, SUSPENDED, Task, TaskState
 from .timetable import Timetable
 from .trials import Course
+from .values import is_seconds
 
 if TYPE_CHECKING:
     from .conditions import Condition
@@ -192,10 +192,9 @@ class Places:
         self._expect("suspend", task)
         if task.state is RUNNING:
             self._awaited[task] = [awaited]
-            task.state = SUSPENDED
+            self._change(task, SUSPENDED)
             self._awake -= 1
             task.group.suspended += 1
-            self._note(task, RUNNING)
             self._leave_place(task)
             self.offer(task.group)
         else:
@@ -320,11 +319,10 @@ class Places:
         """Let bodies go on, as far as there are places for them."""
         while (task := group.pop_returning()) is not None:
             del self._awaited[task]
-            task.state = RUNNING
+            self._change(task, RUNNING)
             self._awake += 1
             group.suspended -= 1
             group.running += 1
-            self._note(task, SUSPENDED)
             if task is not but_tell_not:
                 self.driver.resumed(task)
 
@@ -362,13 +360,15 @@ class Places:
             task._course = Course()
         return task._course
 
-    def _note(self, task: Task[Any], before: TaskState | None) -> None:
+    def _change(self, task: Task[Any], state: TaskState) -> None:
+        if self._subscriptions:
+            self._announcer.note(task, task.state, state)
+        task.state = state
+
+    def _tell(self, task: Task[Any], before: TaskState) -> None:
         if self._subscriptions:
             self._announcer.note(task, before, task.state)
-
-    def _tell(self, task: Task[Any], before: TaskState | None) -> None:
-        self._note(task, before)
-        self._announce()
+            self._announcer.announce()
 
     def _announce(self) -> None:
         if self._subscriptions:

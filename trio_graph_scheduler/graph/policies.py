@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from .errors import BadType, BadValue, TryAgain, is_seconds
+from .errors import BadType, BadValue, TryAgain
+from .values import is_seconds, is_whole
 
 RetryPolicy = Callable[[Exception, int, float], float | None]
 """`(error, trial number, seconds since the first trial began) -> seconds to wait, or None to give up`."""
@@ -23,10 +24,6 @@ def _as_classes(kinds: object) -> tuple[type[BaseException], ...]:
                 "an error to retry on", kind, "it must be a class: on=(ConnectionError, TimeoutError)"
             )
     return classes
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 @attrs.frozen
@@ -52,20 +49,20 @@ class Rate:
 
     @count.validator
     def _check_count(self, _: object, count: object) -> None:
-        if not _is_positive(count):
+        if not is_seconds(count) or not count:
             raise BadValue(
                 "the count of a Rate", count, "it must be more than 0: Rate(5) is 5 starts a second"
             )
 
     @per.validator
     def _check_per(self, _: object, per: object) -> None:
-        if not _is_positive(per):
+        if not is_seconds(per) or not per:
             rule = "it must be more than 0 seconds: Rate(100, 60) is 100 starts a minute"
             raise BadValue("the period of a Rate", per, rule)
 
     @burst.validator
     def _check_burst(self, _: object, burst: object) -> None:
-        if isinstance(burst, bool) or not isinstance(burst, int) or burst < 1:
+        if not is_whole(burst, 1):
             rule = "it must be a whole number, 1 or more: how many tasks may start at once"
             raise BadValue("the burst of a Rate", burst, rule)
 
@@ -125,13 +122,9 @@ class Retry:
         return random.Random(self.seed)  # noqa: S311 - nothing secret about it
 
     def __attrs_post_init__(self) -> None:
-        attempts = self.attempts
-        if attempts is not None and (
-            isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1
-        ):
-            raise BadValue(
-                "the attempts of Retry", attempts, "they must be a whole number from 1 on, or None"
-            )
+        if self.attempts is not None and not is_whole(self.attempts, 1):
+            rule = "they must be a whole number from 1 on, or None"
+            raise BadValue("the attempts of Retry", self.attempts, rule)
         for name in ("delay", "jitter"):
             if not is_seconds(getattr(self, name)):
                 rule = "it must be a number of seconds, 0 or more"

@@ -9,8 +9,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import attrs
 
-from .errors import BadType, BadValue, is_seconds, shown
+from .errors import BadType, BadValue, shown
 from .policies import RetryPolicy
+from .values import is_seconds, is_whole
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +25,7 @@ def _as_limits(limits: object) -> Mapping[str, int]:
     if not isinstance(limits, Mapping):
         raise BadType("the limits of a task type", limits, 'they must be a mapping: limits={"database": 1}')
     for name, amount in limits.items():
-        if isinstance(amount, bool) or not isinstance(amount, int) or amount < 1:
+        if not is_whole(amount, 1):
             rule = "it must be a whole number from 1 on: how much of it a task takes"
             raise BadValue(f"the limit {shown(name)} of a task type", amount, rule)
     return dict(limits)

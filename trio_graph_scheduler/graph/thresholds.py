@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .adding import check_labels
 from .conditions import Condition, Operand, Verb
-from .errors import BadType, BadValue, ThresholdMissed, is_seconds, title
+from .errors import BadType, BadValue, ThresholdMissed, title
 from .task import END_STATES, EXECUTING, READY, RETRYING, SUCCEEDED, WAITING, Label, Task
 from .task_type import TaskType
+from .values import is_seconds, is_whole
 
 if TYPE_CHECKING:
     from .task_graph import TaskGraph
@@ -232,12 +233,10 @@ def add_threshold(
 
 
 def _check_counts(target: object, minimum: object, most: int) -> None:
-    if isinstance(target, bool) or not isinstance(target, int) or not 1 <= target <= most:
+    if not is_whole(target, 1) or target > most:
         rule = f"it must be a whole number from 1 to {most}, for there are {most} different candidates"
         raise BadValue("the target of a threshold", target, rule)
-    if minimum is not None and (
-        isinstance(minimum, bool) or not isinstance(minimum, int) or not 1 <= minimum <= target
-    ):
+    if minimum is not None and (not is_whole(minimum, 1) or minimum > target):
         raise BadValue("the minimum of a threshold", minimum, f"it must be from 1 to the target, {target}")
 
 

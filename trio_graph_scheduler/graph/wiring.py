@@ -178,8 +178,7 @@ class Wiring(Lifecycle):
         if task.state is READY and task._missing:
             task.group.withdraw(task)
             self._awake -= 1
-            task.state = WAITING
-            self._note(task, READY)
+            self._change(task, WAITING)
 
     def _adopt_children(self, task: Task[Any]) -> None:
         """Give the children of a removed task to its parent."""
