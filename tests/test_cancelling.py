@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -410,6 +410,26 @@ class Bomb(trio.abc.Instrument):
             self.scope.cancel()
 
 
+def run_with_bomb(bomb: Bomb, seed: int, graph: TaskGraph, scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run a scenario until the bomb goes off, and check that nothing of its graph is left undone."""
+
+    async def main() -> None:
+        with bomb.scope:
+            await scenario()
+        main_nursery = trio.lowlevel.current_task().parent_nursery
+        assert main_nursery is not None
+        assert len(main_nursery.child_tasks) == 1
+        assert not trio.lowlevel.current_task().child_nurseries
+
+    trio._core._run._r = random.Random(seed)  # noqa: S311 - nothing secret about it
+    trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[bomb])
+    graph.check()
+    assert all(task.state.ended for task in graph)
+    assert not graph.running
+    stopped = [task for task in graph if task.reason == "the run was cancelled"]
+    assert bomb.scope.cancelled_caught or not stopped
+
+
 async def rich_scenario(graph: TaskGraph, meter: Meter, limit: int, log: list[str]) -> None:
     """Use everything at once: dynamic tasks, waits in bodies, conditions, failures, cancelling, surgery."""
 
@@ -471,25 +491,11 @@ def test_cancelled_at_every_checkpoint(limit: int, seed: int) -> None:
                 if bomb.left <= 0:
                     started_late.append(change.task.name)
 
-        async def main() -> None:
-            graph.subscribe(listen)
-            with bomb.scope:
-                await rich_scenario(graph, meter, limit, log)
-            main_nursery = trio.lowlevel.current_task().parent_nursery
-            assert main_nursery is not None
-            assert len(main_nursery.child_tasks) == 1
-            assert not trio.lowlevel.current_task().child_nurseries
-
-        trio._core._run._r = random.Random(seed)  # noqa: S311 - nothing secret about it
-        trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[bomb])
-        graph.check()
-        assert all(task.state.ended for task in graph)
-        assert not graph.running
+        graph.subscribe(listen)
+        run_with_bomb(bomb, seed, graph, partial(rich_scenario, graph, meter, limit, log))
         assert not started_late
         assert meter.now == 0
         assert meter.most <= limit
-        stopped = [task for task in graph if task.reason == "the run was cancelled"]
-        assert bomb.scope.cancelled_caught or not stopped
         assert len(log) == begun.count("clean")
         return bomb.left <= 0
 
@@ -652,28 +658,14 @@ def test_cancelled_at_every_checkpoint_of_a_timed_scenario(limit: int, seed: int
             if change.before is TaskState.RETRYING and bomb.left <= 0:
                 was_retrying.append(change.task)
 
-        async def main() -> None:
-            graph.subscribe(listen)
-            with bomb.scope:
-                await timed_scenario(graph, meters, log)
-            main_nursery = trio.lowlevel.current_task().parent_nursery
-            assert main_nursery is not None
-            assert len(main_nursery.child_tasks) == 1
-            assert not trio.lowlevel.current_task().child_nurseries
-
-        trio._core._run._r = random.Random(seed)  # noqa: S311 - nothing secret about it
-        trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[bomb])
-        graph.check()
-        assert all(task.state.ended for task in graph)
-        assert not graph.running
+        graph.subscribe(listen)
+        run_with_bomb(bomb, seed, graph, partial(timed_scenario, graph, meters, log))
         assert not started_late
         assert not graph.statistics().states[TaskState.RETRYING]
         assert {str(task.state) for task in was_retrying} <= {"CANCELLED"}
         assert [(limit.used, limit.claims) for limit in graph.limits.values()] == [(0, {})]
         assert [(meter.now, meter.most <= 3) for meter in meters.values()] == [(0, True)] * 2
         assert meters["http"].most <= limit
-        stopped = [task for task in graph if task.reason == "the run was cancelled"]
-        assert bomb.scope.cancelled_caught or not stopped
         assert len(log) == begun.count("clean")
         retrying_at_the_end += len(was_retrying)
         return bomb.left <= 0

@@ -760,7 +760,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing on Windows")
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows no program can send another one SIGINT")
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_crawl_at_once_and_without_a_traceback() -> None:
     """Ctrl-C ends requests, and waits before the next try; the exit status is the one that shells expect."""
