@@ -55,6 +55,8 @@ from trio_graph_scheduler.graph.task import (
 
 T = TypeVar("T")
 
+# What is known of kinds only saves looking up again what has been looked up once.
+KNOWN_OF_KINDS = {"_known", "_cohorts"}
 ENDED = {SUCCEEDED, FAILED, CANCELLED, SKIPPED}
 EXECUTING = {RUNNING, SUSPENDED}
 STARTED = ENDED | EXECUTING
@@ -505,9 +507,8 @@ class GraphAgainstModel(RuleBasedStateMachine):
             for field in attrs.fields(WorkerGroup)
         ]
         counts = [_copied(getattr(node, name)) for node in nodes for name in Condition.__slots__]
-        # What is known of kinds only saves looking up again what has been looked up once.
-        rest = [(name, _copied(value)) for name, value in vars(graph).items() if name != "_known"]
-        return tasks, queues, counts, rest, dict(self.replayed)
+        rest = [(name, _copied(value)) for name, value in vars(graph).items() if name not in KNOWN_OF_KINDS]
+        return tasks, queues, counts, rest, graph.statistics().types, dict(self.replayed)
 
     def _refused(self, error: type[Exception], operation: Callable[..., object], *args: Any) -> None:
         before = self._fingerprint()

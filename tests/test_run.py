@@ -273,7 +273,7 @@ def test_nothing_is_left_behind(run: Run) -> None:
                     stopped.cancel()
             assert running._waits._on == {}
             assert running._waits._returning == {}
-            assert graph._announcer.subscriptions == []
+            assert graph._announcer.observers == []
             assert graph._settling == {}
             assert graph._awaited == {}
         assert trio.lowlevel.current_task().child_nurseries == []

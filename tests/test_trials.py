@@ -722,8 +722,8 @@ def test_what_a_trial_says(run: Run) -> None:
         unstarted = graph.add(forever, after=done(long))
         async with open_graph(graph, raise_failures=False):
             await trio.sleep(5)
-            assert long.trials == (Trial(1, TaskState.RUNNING, 0, None, None, "long-1"),)
-            assert suspended.trials == (Trial(1, TaskState.SUSPENDED, 0, None, None, "default-1"),)
+            assert long.trials == (Trial(1, TaskState.RUNNING, 0, None, None, "long-1", 0),)
+            assert suspended.trials == (Trial(1, TaskState.SUSPENDED, 0, None, None, "default-1", 0),)
             assert unstarted.trials == ()
             unstarted.cancel("not needed")
             suspended.cancel("why")
@@ -732,8 +732,8 @@ def test_what_a_trial_says(run: Run) -> None:
         error = good.trials[0].outcome
         assert isinstance(error, ConnectionError)
         assert good.trials == (
-            Trial(1, TaskState.FAILED, 0, 1, error, "http-1"),
-            Trial(2, TaskState.SUCCEEDED, 1, 2, "in trial 2", good.trials[1].worker),
+            Trial(1, TaskState.FAILED, 0, 1, error, "http-1", 0),
+            Trial(2, TaskState.SUCCEEDED, 1, 2, "in trial 2", good.trials[1].worker, 1),
         )
         assert [one.error for one in good.trials] == [error, None]
         assert [(one.state, one.outcome, one.error) for one in skips.trials] == [
@@ -742,8 +742,8 @@ def test_what_a_trial_says(run: Run) -> None:
         assert [(one.state, one.outcome, one.error) for one in bad.trials] == [
             (TaskState.FAILED, bad.error, bad.error)
         ]
-        assert suspended.trials == (Trial(1, TaskState.CANCELLED, 0, 5, "why", "default-1"),)
-        assert long.trials == (Trial(1, TaskState.CANCELLED, 0, 5, None, "long-1"),)
+        assert suspended.trials == (Trial(1, TaskState.CANCELLED, 0, 5, "why", "default-1", 0),)
+        assert long.trials == (Trial(1, TaskState.CANCELLED, 0, 5, None, "long-1", 0),)
         assert [task.trials for task in (*never, unstarted)] == [()] * 3
         finished(graph)
 
@@ -1242,9 +1242,9 @@ def test_trials_by_hand() -> None:
     graph.finish(task, "value")
     assert str(after.state) == "READY"
     assert task.trials == (
-        Trial(1, TaskState.FAILED, 5, 6, first, None),
-        Trial(2, TaskState.FAILED, 9, 9, second, None),
-        Trial(3, TaskState.SUCCEEDED, 100, 101, "value", None),
+        Trial(1, TaskState.FAILED, 5, 6, first, None, 0),
+        Trial(2, TaskState.FAILED, 9, 9, second, None, 8),
+        Trial(3, TaskState.SUCCEEDED, 100, 101, "value", None, 100),
     )
     finished(graph)
 

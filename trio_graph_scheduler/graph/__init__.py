@@ -1,6 +1,6 @@
 """What is to be done: tasks, what each waits for, and what came out. Knows nothing of trio."""
 
-from .changes import Change, Subscription
+from .changes import Change, Follower, Subscription
 from .conditions import Condition, all_of, any_of, at_least, done, failed, settled, skipped, succeeded
 from .driver import Driver
 from .errors import (
@@ -42,7 +42,7 @@ from .errors import (
     WrongThread,
 )
 from .groups import WorkerGroup
-from .inspection import GroupStatistics, Holder, Statistics
+from .inspection import GroupStatistics, Holder, Statistics, TypeStatistics
 from .limits import Limit
 from .policies import Rate, Retry
 from .results import ResultStore
@@ -64,6 +64,7 @@ __all__ = [
     "ConditionAsBoolean",
     "Driver",
     "DuplicateType",
+    "Follower",
     "ForeignTask",
     "GraphError",
     "GraphFailed",
@@ -95,6 +96,7 @@ __all__ = [
     "Trial",
     "TrialTimeout",
     "TryAgain",
+    "TypeStatistics",
     "UnknownGroup",
     "UnknownLimit",
     "UnknownName",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast, overloa
 import attrs
 
 from .arguments import ATOMS, Arguments, ComputedArguments, packed
+from .cohorts import Cohort
 from .conditions import Condition
 from .errors import BadType
 from .groups import DEFAULT, DEFAULT_LIMIT, WorkerGroup
@@ -69,7 +70,7 @@ class Adding(Wiring):
             self.groups[name] = description.made_for(this, name)
         self.limits = {name: Limit(name, limit, graph=this) for name, limit in limits.items()}
         """The named limits; `graph.limits["database"].resize(5)` changes one at any time."""
-        self._kinds = Kinds(self.groups, self.limits, worker_assignments)
+        self._kinds = Kinds(self.groups, self.limits, worker_assignments, self._cohorts)
         self._known = self._kinds.known
         for kind in as_types(task_functions):
             self.register(kind)
@@ -77,7 +78,7 @@ class Adding(Wiring):
         self.root: Task[None] = Task(
             uid=0,
             type=TaskType(_root, name="root", executor="async"),
-            group=self.groups[DEFAULT],
+            cohort=Cohort("root", self.groups[DEFAULT]),  # which nobody looks at
             parent=None,
             state=SUCCEEDED,
             arguments=(),
@@ -166,10 +167,10 @@ class Adding(Wiring):
         if unknown is not None:
             self._kinds.remember(unknown, known)
         parent = CURRENT_TASK.get()
-        if parent is None or parent.group.graph is not self:
+        if parent is None or parent.cohort.group.graph is not self:
             parent = self.root
         task: Task[Any] = Task(
-            self._next_uid, known.type, known.group, parent, WAITING, arguments, copy_context(), inputs
+            self._next_uid, known.type, known.cohort, parent, WAITING, arguments, copy_context(), inputs
         )
         if not known.plain:
             self._set_course(task, known)
@@ -219,7 +220,7 @@ class Adding(Wiring):
         self._check_thread("add")
         kind = described.kind
         self._kinds.remember(described.name, kind)
-        task = self._new_task(kind.type, kind.group, described.arguments, described.inputs, parent)
+        task = self._new_task(kind.type, kind.cohort, described.arguments, described.inputs, parent)
         if not kind.plain:
             self._set_course(task, kind)
         self._insert(task)
@@ -228,16 +229,16 @@ class Adding(Wiring):
     def _new_task(
         self,
         task_type: TaskType[..., Any],
-        group: WorkerGroup,
+        cohort: Cohort,
         arguments: tuple[Any, ...] | Arguments | ComputedArguments,
         inputs: tuple[Input, ...],
         parent: Task[Any] | None = None,
     ) -> Task[Any]:
         """Make a task that `_insert` is to take in."""
         scheduler = parent or CURRENT_TASK.get()
-        if scheduler is None or scheduler.group.graph is not self:
+        if scheduler is None or scheduler.graph is not self:
             scheduler = self.root
-        return Task(self._next_uid, task_type, group, scheduler, WAITING, arguments, copy_context(), inputs)
+        return Task(self._next_uid, task_type, cohort, scheduler, WAITING, arguments, copy_context(), inputs)
 
     def _insert(self, task: Task[Any]) -> None:  # noqa: C901, PLR0912 - the common case makes no calls
         """Take in a new task, all of which has been checked."""
@@ -253,7 +254,20 @@ class Adding(Wiring):
             parent._children = [task]
         else:
             parent._children.append(task)
-        if self._subscriptions:
+        cohort = task.cohort
+        cohort.total += 1
+        if not task._inputs and task._course is None and not parent._cancelled and not self._observers:
+            # What `_make_ready` does for nearly all tasks, without a call.
+            task.state = READY
+            task._ready = self.now
+            self._awake += 1
+            group = cohort.group
+            group._queue.append(task)
+            if group.bell is not None:
+                group.bell(group)
+            return
+        cohort.waiting += 1
+        if self._observers:
             self._announcer.note(task, None, WAITING)
         for item in task._inputs:
             if type(item) is Task and (item.state is WAITING or item.state is READY):
@@ -271,7 +285,7 @@ class Adding(Wiring):
                 self._make_ready(task)
         if self._news:
             self._propagate()
-        elif self._subscriptions:
+        elif self._observers:
             self._announce()
 
 

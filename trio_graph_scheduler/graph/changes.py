@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,22 +29,20 @@ class Change:
 
 
 @attrs.define(eq=False)
-class Subscription:
-    """A listener to a graph's changes; `close()` ends it, and so does leaving its `with` block.
+class Observer:
+    """Who is told of a graph's changes; `close()` ends that, and so does leaving its `with` block.
 
-    `error` is what the listener raised, if it did: that closes it and harms nothing else.
+    `error` is what its function raised, if it did: that closes it and harms nothing else.
     """
 
-    listener: Listener
-    _others: list[Subscription] = attrs.field(repr=False)
-    # The number of the first change that it is told; earlier ones were made before it subscribed.
-    first: int = attrs.field(repr=False)
-    error: Exception | None = None
+    function: Callable[..., object]
+    _announcer: Announcer = attrs.field(repr=False)
+    error: Exception | None = attrs.field(default=None, init=False)
 
     def close(self) -> None:
         """Stop listening; doing so twice is fine."""
-        if self in self._others:
-            self._others.remove(self)
+        if self in self._announcer.observers:
+            self._announcer.observers.remove(self)
 
     def __enter__(self) -> Self:
         return self
@@ -52,13 +50,13 @@ class Subscription:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def tell(self, change: Change) -> None:
-        """Call the listener, and close it if it raises.
+    def call(self, *args: object) -> None:
+        """Call its function, and close it if that raises.
 
         Its error is kept in `error` and shown through `sys.unraisablehook`; it does not propagate.
         """
         try:
-            self.listener(change)
+            self.function(*args)
         except Exception as error:  # noqa: BLE001 - an observer must not be able to harm the graph
             self.error = error
             self.close()
@@ -68,49 +66,106 @@ class Subscription:
                     exc_value=error,
                     exc_traceback=error.__traceback__,
                     err_msg="This listener to a task graph is closed, for it raised",
-                    object=self.listener,
+                    object=self.function,
                 )
             )
 
 
+@attrs.define(eq=False)
+class Subscription(Observer):
+    """A listener that is told of every change."""
+
+    # The number of the first change that it is told; earlier ones were made before it subscribed.
+    first: int = attrs.field(repr=False)
+
+
+@attrs.define(eq=False)
+class Follower(Observer):
+    """The set of the tasks that have changed, for whoever looks at it from time to time."""
+
+    # In the order in which they first changed.
+    changed: dict[Task[Any], None] = attrs.field(factory=dict, init=False, repr=False)
+    # Whether its function is to be called for the next change.
+    armed: bool = attrs.field(default=True, init=False, repr=False)
+
+    def take(self) -> Collection[Task[Any]]:
+        """Return the tasks that were added, changed or removed since the last `take`, each once, in order."""
+        changed, self.changed = self.changed, {}
+        self.armed = True
+        return changed.keys()
+
+    def ring(self) -> None:
+        """Call its function, unless that has been done since `take`."""
+        if self.armed:
+            self.armed = False
+            self.call()
+
+
 class Announcer:
-    """Hands changes to subscriptions, once the operation that made them is complete.
+    """Hands changes to observers, once the operation that made them is complete.
 
     A listener therefore sees a whole graph, never one in the middle of a change, and may change it again:
     what follows from that is announced after what it was told.
     """
 
-    __slots__ = ("_announcing", "_made", "_pending", "subscriptions")
+    __slots__ = ("_announcing", "_made", "_pending", "observers")
 
     def __init__(self) -> None:
-        self.subscriptions: list[Subscription] = []
+        self.observers: list[Observer] = []
         self._pending: list[Change] = []
         self._announcing = False
         self._made = 0
 
     def subscribe(self, listener: Listener) -> Subscription:
         """Tell a listener of all changes that are made from now on."""
-        subscription = Subscription(listener, self.subscriptions, self._made)
-        self.subscriptions.append(subscription)
+        subscription = Subscription(listener, self, self._made)
+        self.observers.append(subscription)
         return subscription
+
+    def follow(self, wake: Callable[[], object]) -> Follower:
+        """Keep the set of the tasks that change from now on."""
+        follower = Follower(wake, self)
+        self.observers.append(follower)
+        return follower
 
     def note(self, task: Task[Any], before: TaskState | None, after: TaskState | None) -> None:
         """Keep a change until `announce`."""
-        self._pending.append(Change(task, before, after))
-        self._made += 1
+        change = None
+        for observer in self.observers:
+            if type(observer) is Follower:
+                observer.changed[task] = None
+            elif change is None:  # no object is made for a listener that does not exist
+                change = Change(task, before, after)
+                self._pending.append(change)
+                self._made += 1
+
+    def touch(self, task: Task[Any]) -> None:
+        """Let followers look at a task again."""
+        for observer in self.observers:
+            if type(observer) is Follower:
+                observer.changed[task] = None
 
     def announce(self) -> None:
-        """Tell every listener what is pending, in order."""
+        """Tell every listener what is pending, in order, and wake followers."""
         if self._announcing:
             return  # the call that is announcing comes to what was added meanwhile
         self._announcing = True
         number = self._made - len(self._pending)
         try:
             for change in self._pending:  # grows while listeners change the graph
-                for subscription in tuple(self.subscriptions):
-                    if subscription.first <= number:
-                        subscription.tell(change)
+                for observer in tuple(self.observers):
+                    if type(observer) is Subscription and observer.first <= number:
+                        observer.call(change)
                 number += 1
+            for observer in tuple(self.observers):
+                if type(observer) is Follower and observer.changed:
+                    observer.ring()
         finally:
             self._pending.clear()
             self._announcing = False
+
+    def wake(self) -> None:
+        """Wake followers, as something has changed that is not about tasks."""
+        for observer in tuple(self.observers):
+            if type(observer) is Follower:
+                observer.ring()

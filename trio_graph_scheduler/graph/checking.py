@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .conditions import SETTLED, Condition, holds
-from .task import END_STATES, FAILED, READY, RETRYING, RUNNING, SUCCEEDED, SUSPENDED, WAITING, Task
+from .task import (
+    END_STATES,
+    FAILED,
+    READY,
+    RETRYING,
+    RUNNING,
+    SUCCEEDED,
+    SUSPENDED,
+    WAITING,
+    Task,
+    TaskState,
+)
 from .thresholds import Gate
 
 if TYPE_CHECKING:
+    from .cohorts import Cohort
     from .groups import WorkerGroup
     from .lifecycle import Lifecycle
 
@@ -21,10 +34,8 @@ def check(graph: Lifecycle) -> None:
     """
     tasks = [task for task in graph._tasks.values() if task.parent is not None]
     states = Counter(task.state for task in tasks)
-    assert graph._ended == {state: states[state] for state in graph._ended}
     thresholds = [task._course.threshold for task in tasks if task._course is not None]
     hedges = sum(threshold.hedging for threshold in thresholds if threshold is not None)
-    assert graph._retrying == states[RETRYING]
     assert graph._awake == states[READY] + states[RUNNING] + states[RETRYING] + hedges
     assert not graph._news
     assert graph._awaited.keys() == {task for task in tasks if task.state is SUSPENDED}
@@ -35,6 +46,9 @@ def check(graph: Lifecycle) -> None:
     for task in tasks:
         _check_task(graph, task)
     _check_families(graph)
+    for cohort in graph._cohorts.values():
+        _check_cohort(cohort, [task for task in tasks if task.cohort is cohort])
+    assert {task.cohort for task in tasks} <= set(graph._cohorts.values())
     for group in graph.groups.values():
         _check_group(group, [task for task in tasks if task.group is group])
     seen: set[Condition] = set()
@@ -90,6 +104,19 @@ def _check_group(group: WorkerGroup, tasks: list[Task[Any]]) -> None:
     }
     assert set(queued) >= group._stale
     assert group.returning <= states[SUSPENDED]
+
+
+def _check_cohort(cohort: Cohort, tasks: list[Task[Any]]) -> None:
+    states = Counter(task.state for task in tasks)
+    assert cohort.total == len(tasks)
+    assert cohort.states == {state: states[state] for state in TaskState}
+    durations = [
+        (task._over or 0) - (task._began or 0)
+        for task in tasks
+        if task.state is SUCCEEDED and task._began is not None
+    ]
+    assert math.isclose(cohort.seconds, sum(durations), abs_tol=1e-6)
+    assert all(task.type.name == cohort.name for task in tasks)
 
 
 def _check_condition(graph: Lifecycle, node: Condition) -> None:

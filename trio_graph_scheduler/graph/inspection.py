@@ -46,11 +46,36 @@ class GroupStatistics:
 
 
 @attrs.frozen
+class TypeStatistics:
+    """How the tasks of one type in one group stand.
+
+    - `name`: of the type; types of the same name are counted together.
+    - `group`: the name of the group.
+    - `states`: how many are in each state.
+    - `seconds`: how long those that SUCCEEDED took, all together, each in its last trial.
+    """
+
+    name: str
+    group: str
+    states: Mapping[TaskState, int]
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """How many tasks there are."""
+        return sum(self.states.values())
+
+
+@attrs.frozen
 class Statistics:
-    """How many tasks are in each state, and how each group stands."""
+    """How many tasks are in each state, and how each group and each type stands.
+
+    `types` has an entry for each type and group that have tasks, in the order they first had.
+    """
 
     states: Mapping[TaskState, int]
     groups: Mapping[str, GroupStatistics]
+    types: tuple[TypeStatistics, ...]
 
     @property
     def total(self) -> int:
@@ -72,15 +97,13 @@ class Statistics:
 def statistics(graph: Lifecycle) -> Statistics:
     """Return the figures of a graph, from what it keeps count of."""
     groups = {name: _statistics_of(graph, group) for name, group in graph.groups.items()}
-    others = {
-        READY: sum(group.waiting for group in groups.values()),
-        RUNNING: sum(group.running for group in groups.values()),
-        SUSPENDED: sum(group.suspended for group in groups.values()),
-        RETRYING: graph._retrying,
-        **graph._ended,
-    }
-    states = {WAITING: len(graph._tasks) - 1 - sum(others.values()), **others}
-    return Statistics(states, groups)
+    types = tuple(
+        TypeStatistics(cohort.name, cohort.group.name, cohort.states, cohort.seconds)
+        for cohort in graph._cohorts.values()
+        if cohort.total
+    )
+    states = {state: sum(kind.states[state] for kind in types) for state in TaskState}
+    return Statistics(states, groups, types)
 
 
 def _statistics_of(graph: Lifecycle, group: WorkerGroup) -> GroupStatistics:

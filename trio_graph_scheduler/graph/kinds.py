@@ -1,4 +1,4 @@
-"""The kinds of task that a graph knows: which function a name stands for, and which group it runs in."""
+"""The kinds of task that a graph knows: what a name stands for, which group it runs in, what counts it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from .cohorts import Cohort
 from .errors import BadType, BadValue, DuplicateType, UnknownGroup, UnknownLimit, UnknownType, shown
 from .groups import DEFAULT, WorkerGroup
 from .limits import Limit, Needs
@@ -20,7 +21,7 @@ class Kind:
     """What a graph knows of a task type."""
 
     type: TaskType[..., Any]
-    group: WorkerGroup
+    cohort: Cohort
     needs: Needs
     """Its named limits, and how much of each a task takes."""
     plain: bool
@@ -34,9 +35,14 @@ class Kinds:
     """
 
     def __init__(
-        self, groups: Mapping[str, WorkerGroup], limits: Mapping[str, Limit], assignments: Mapping[str, str]
+        self,
+        groups: Mapping[str, WorkerGroup],
+        limits: Mapping[str, Limit],
+        assignments: Mapping[str, str],
+        cohorts: dict[tuple[str, str], Cohort],
     ) -> None:
         self._groups = groups
+        self._cohorts = cohorts
         self._limits = limits
         self._assignments = dict(assignments)
         unknown = [group for group in self._assignments.values() if group not in groups]
@@ -71,7 +77,7 @@ class Kinds:
             raise BadType("the kind of a task", kind, rule)
         needs = self._needs(task_type)
         plain = not needs and task_type.timeout is None and task_type.budget is None
-        return Kind(task_type, self._group(task_type), needs, plain)
+        return Kind(task_type, self.cohort(task_type.name, self._group(task_type)), needs, plain)
 
     def remember(self, name: object, kind: Kind) -> None:
         """Know a kind of task the next time by what named it, and a type by its name."""
@@ -79,6 +85,13 @@ class Kinds:
             self.registered.setdefault(name.name, name.origin)
         with suppress(TypeError):  # a callable that cannot be hashed is a kind of its own every time
             self.known[name] = kind
+
+    def cohort(self, name: str, group: WorkerGroup) -> Cohort:
+        """Return what counts the tasks of a type of this name in this group."""
+        found = self._cohorts.get((name, group.name))
+        if found is None:
+            found = self._cohorts[name, group.name] = Cohort(name, group)
+        return found
 
     def _group(self, task_type: TaskType[..., Any]) -> WorkerGroup:
         name = task_type.group or self._assignments.get(task_type.name, DEFAULT)

@@ -60,14 +60,13 @@ class Lifecycle(Places):
         super().__init__()
         self.results = results
         self._cancel_on_failure = cancel_on_failure
-        self._ended = {SUCCEEDED: 0, FAILED: 0, CANCELLED: 0, SKIPPED: 0}
-        # How many tasks are RETRYING.
-        self._retrying = 0
         self.failures: list[Task[Any]] = []
         """The tasks that FAILED in this run or since the last one, in the order they failed."""
         # Tasks that have ended and conditions that have been decided, what follows from which is still to be
         # done. Empty between operations.
         self._news: list[Input] = []
+        # When each run began and ended.
+        self._runs: list[tuple[float, float | None]] = []
         # READY tasks whose budgets count from the beginning of the run.
         self._unbegun: list[Task[Any]] = []
         # Open tasks -> the conditions that are told when they have settled.
@@ -89,6 +88,7 @@ class Lifecycle(Places):
         self._thread = get_ident()
         self.failures.clear()
         now = self.time()
+        self._runs.append((now, None))
         for group in self.groups.values():
             group.began(now)
         for task in self._unbegun:
@@ -97,10 +97,11 @@ class Lifecycle(Places):
         root = self._tasks[0]
         self.set_deadline(root, root.deadline)  # in each run anew
         self.timetable.tell(driver.wake_at)
+        self._announcer.wake()
 
     def detach(self) -> None:
         """End a run. The driver stays known: it is asked when someone waits for a task that ended."""
-        self.time()
+        self._runs[-1] = (self._runs[-1][0], self.time())
         self._thread = None
         root = self._tasks[0]
         root._cancelled = False
@@ -109,6 +110,22 @@ class Lifecycle(Places):
         self.timetable.tell(None)
         for group in self.groups.values():
             group.bell = None
+        self._announcer.wake()
+
+    @property
+    def runs(self) -> tuple[tuple[float, float | None], ...]:
+        """When each run began and ended, on trio's clock; the end of one that goes on is None.
+
+        Each `trio.run` has a clock of its own, so times of different ones cannot be compared.
+        """
+        return tuple(self._runs)
+
+    def run_at(self, when: float) -> float | None:
+        """Return when the run began that this moment was in, or None if it was in none."""
+        for began, ended in reversed(self._runs):
+            if began <= when and (ended is None or when <= ended):
+                return began
+        return None
 
     def watch(self, task: Task[Any]) -> None:
         """Have `driver.ended(task)` called once an open task has ended, or was removed."""
@@ -122,18 +139,21 @@ class Lifecycle(Places):
         What the result store raises comes out of here, and the task is as it was. Raises `IllegalTransition`
         or `ForeignTask`.
         """
-        group = task.group
-        rare = group.returning or self._watched or self._subscriptions or task._course is not None
+        cohort = task.cohort
+        group = cohort.group
+        rare = group.returning or self._watched or self._observers or task._course is not None
         if task.state is not RUNNING or task._outcome is not None or rare or group.graph is not self:
             self._finish_in_full(task, value)
             return
         # What follows is what `_end` and `_propagate` do for nearly all tasks, at two thirds of their cost.
         self.results[task.uid] = value
         group.running -= 1
+        cohort.finished += 1
         task.state = SUCCEEDED
         task.context = None
-        task._over = self.now
-        self._ended[SUCCEEDED] += 1
+        task._over = now = self.now
+        if now is not task._began:
+            cohort.seconds += now - task._began  # type: ignore[operator]  # it runs, so it has begun
         if task._dependents is not None:
             for dependent in task._dependents:
                 if type(dependent) is not Task:
@@ -231,7 +251,6 @@ class Lifecycle(Places):
         clear_locals(error)
         task._began = task._outcome = task.worker = course.expired = course.progress = None
         self._change(task, RETRYING)
-        self._retrying += 1
         self._awake += 1
         course.timer = self.timetable.at(self.now + delay, self._begin_next_trial, task) if delay else None
         if not delay:
@@ -239,7 +258,6 @@ class Lifecycle(Places):
         self._propagate()
 
     def _begin_next_trial(self, task: Task[Any]) -> None:
-        self._retrying -= 1
         self._awake -= 1
         self._make_ready(task)
 
@@ -339,11 +357,17 @@ class Lifecycle(Places):
                 self._end_with_value_of(course.threshold, task)
                 return
             self._begin_budget(task)
-        if self._subscriptions:
+        cohort = task.cohort
+        if task.state is WAITING:
+            cohort.waiting -= 1
+        else:
+            cohort.move(RETRYING, READY)
+        if self._observers:
             self._announcer.note(task, task.state, READY)
         task.state = READY
+        task._ready = self.now
         self._awake += 1
-        group = task.group
+        group = cohort.group
         if group._stale:
             group.unwithdraw(task)
         group._queue.append(task)
@@ -381,7 +405,8 @@ class Lifecycle(Places):
         task._outcome = outcome
         task.context = None
         task._over = self.now
-        self._ended[state] += 1
+        if state is SUCCEEDED and task._began is not None:
+            task.cohort.seconds += task._over - task._began
         self._news.append(task)
         if isinstance(outcome, Exception):
             self.failures.append(task)
@@ -409,7 +434,6 @@ class Lifecycle(Places):
             del self._awaited[task]
         elif before is RETRYING:
             self._awake -= 1
-            self._retrying -= 1
         if task._course is not None:
             self.timetable.cancel(task._course.timer)
 
@@ -446,7 +470,7 @@ class Lifecycle(Places):
                     self.cancel_subtree(self._tasks[0], f"{title(source)} has failed")
         if not self._awake:
             self.driver.standstill()
-        if self._subscriptions:
+        if self._observers:
             self._announce()
 
     def _settle(self, task: Task[Any]) -> None:

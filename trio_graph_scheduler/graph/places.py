@@ -6,11 +6,12 @@ The lowest layer of a graph, and the first half of the driver's side: `take` a R
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Union
 
-from .changes import Announcer, Listener, Subscription
+from .changes import Announcer, Follower, Listener, Subscription
+from .cohorts import Cohort
 from .driver import Driver, NoDriver
 from .errors import (
     BadValue,
@@ -62,6 +63,8 @@ class Places:
         """The time, in seconds on the clock of whoever drives the graph, as far as that has told."""
         self.timetable = Timetable()
         self._tasks: dict[int, Task[Any]] = {}
+        # (name of a type, name of a group) -> how many of its tasks are in which state.
+        self._cohorts: dict[tuple[str, str], Cohort] = {}
         # How many tasks are READY, RUNNING or RETRYING, and how many thresholds are to start a spare when its
         # time has come. While there are any, something may still happen by itself.
         self._awake = 0
@@ -69,7 +72,7 @@ class Places:
         # the body has not got its place back.
         self._awaited: dict[Task[Any], list[Task[Any]]] = {}
         self._announcer = Announcer()
-        self._subscriptions = self._announcer.subscriptions
+        self._observers = self._announcer.observers
         self._thread: int | None = None
 
     # Who drives, and who listens ----------------------------------------------------------------------------
@@ -103,6 +106,21 @@ class Places:
         the end of the block.
         """
         return self._announcer.subscribe(listener)
+
+    def follow(self, wake: Callable[[], object]) -> Follower:
+        """Keep the set of the tasks that change from now on, for whoever looks at it from time to time.
+
+            with graph.follow(event.set) as follower:
+                await event.wait()
+                for task in follower.take():
+                    print(task)
+
+        However often a task changes until `take`, it is there once: this takes memory for the tasks and not
+        for the changes, and less time than a listener that is told each. `wake()` is called once there is
+        something to take, and when a run begins or ends or a group changes, but not again until `take`. If it
+        raises, that closes the follower, and the graph goes on.
+        """
+        return self._announcer.follow(wake)
 
     # Time ---------------------------------------------------------------------------------------------------
 
@@ -145,7 +163,7 @@ class Places:
 
         Raises `UnknownGroup`.
         """
-        if isinstance(group, str):
+        if type(group) is not WorkerGroup:
             group = self.group(group)
         if group.running >= group.limit:
             return None
@@ -156,10 +174,11 @@ class Places:
         if task is not None:
             task.state = RUNNING
             task._began = self.now
+            task.cohort.started += 1
             group.running += 1
             if task._course is not None:
                 self._begin_trial(task, task._course)
-            if self._subscriptions:
+            if self._observers:
                 self._tell(task, READY)
         return task
 
@@ -179,6 +198,7 @@ class Places:
         group.withdraw(task)
         task.state = RUNNING
         task._began = self.time()
+        task.cohort.started += 1
         group.running += 1
         if task._course is not None:
             self._begin_trial(task, task._course)
@@ -234,6 +254,7 @@ class Places:
         if not limit:
             group.drop_claims()
         self.offer(group)
+        self._announcer.wake()
         self._announce()
 
     def resize_limit(self, limit: Limit, size: int) -> None:
@@ -256,6 +277,7 @@ class Places:
         self._check_thread("pause" if paused else "resume")
         group.set_paused(paused)
         self.offer(group)
+        self._announcer.wake()
         self._announce()
 
     def offer(self, group: WorkerGroup) -> None:
@@ -303,7 +325,7 @@ class Places:
 
     def _tell_from_anywhere(self, task: Task[Any]) -> None:
         """Announce that something about a task has changed, which its state has not; from any thread."""
-        if not self._subscriptions:
+        if not self._observers:
             return
         if self._thread is None or self._thread == get_ident():
             self._tell(task, task.state)
@@ -361,23 +383,31 @@ class Places:
         return task._course
 
     def _change(self, task: Task[Any], state: TaskState) -> None:
-        if self._subscriptions:
+        task.cohort.move(task.state, state)
+        if self._observers:
             self._announcer.note(task, task.state, state)
         task.state = state
 
     def _tell(self, task: Task[Any], before: TaskState) -> None:
-        if self._subscriptions:
+        if self._observers:
             self._announcer.note(task, before, task.state)
             self._announcer.announce()
 
+    def _touch(self, task: Task[Any]) -> None:
+        """Let those who follow look at a task again, of which more than its state has changed."""
+        if self._observers:
+            self._announcer.touch(task)
+
     def _announce(self) -> None:
-        if self._subscriptions:
+        if self._observers:
             self._announcer.announce()
 
     # Checks -------------------------------------------------------------------------------------------------
 
-    def group(self, name: str) -> WorkerGroup:
+    def group(self, name: str | WorkerGroup) -> WorkerGroup:
         """Return a worker group by its name. Raises `UnknownGroup`."""
+        if isinstance(name, WorkerGroup):
+            return name
         try:
             return self.groups[name]
         except KeyError:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .conditions import SETTLED, Condition, holds
 from .errors import BadType, CannotRerun
-from .task import CANCELLED, EXECUTING, FAILED, READY, RETRYING, WAITING, Task
+from .task import CANCELLED, EXECUTING, FAILED, READY, RETRYING, SUCCEEDED, WAITING, Task
 from .thresholds import Gate, Threshold
 from .wiring import dependents_of
 
@@ -151,7 +151,8 @@ def _open(graph: TaskGraph, task: Task[Any]) -> None:
     if task._began is not None:
         course.past.append(task.trials[-1])
     course.before_rerun = len(course.past)
-    graph._ended[task.state] -= 1
+    if task.state is SUCCEEDED and task._began is not None:
+        task.cohort.seconds -= cast("float", task._over) - task._began
     graph._change(task, WAITING)
     task.context = copy_context()
     task._outcome = task._began = task._over = task.worker = task._dependents = course.progress = None

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import attrs
 
 from .errors import TaskCancelled, TaskFailed, TaskSkipped, still_open, title
-from .groups import WorkerGroup
 from .trials import Course, Expiry, Trial
 
 if TYPE_CHECKING:
     from .arguments import Arguments, ComputedArguments
+    from .cohorts import Cohort
     from .conditions import Condition
+    from .groups import WorkerGroup
     from .limits import Needs
     from .task_graph import TaskGraph
     from .task_type import TaskType
@@ -110,7 +111,7 @@ class Task(Generic[T]):
 
     uid: int
     type: TaskType[..., Any]
-    group: WorkerGroup
+    cohort: Cohort
     # None for the root alone. `| Any` lets type checkers accept both a look at whether it is None and none.
     parent: Task[Any] | Any
     state: TaskState
@@ -146,7 +147,9 @@ class Task(Generic[T]):
     """Whether someone took note of its failure: a condition on that or on its end, or `result()`."""
     worker: Any = None
     """For its driver: who runs its body, or ran it last; `str(worker)` names it."""
-    # When its last trial began and ended, on the driver's clock. Many tasks share these floats.
+    # When it was last READY, and when its last trial began and ended, on the driver's clock. Many tasks share
+    # these floats.
+    _ready: float = 0.0
     _began: float | None = None
     _over: float | None = None
     # What else there is to know: earlier trials, timers, named limits. None for most tasks.
@@ -155,7 +158,12 @@ class Task(Generic[T]):
     @property
     def graph(self) -> TaskGraph:
         """The graph that it is a part of."""
-        return cast("TaskGraph", self.group.graph)
+        return cast("TaskGraph", self.cohort.group.graph)
+
+    @property
+    def group(self) -> WorkerGroup:
+        """The worker group that it runs in."""
+        return self.cohort.group
 
     @property
     def name(self) -> str:
@@ -221,9 +229,17 @@ class Task(Generic[T]):
 
     def _trial(self, state: TaskState, end: float | None, outcome: object) -> Trial:
         """Return the trial that runs, or ran last."""
-        number = 1 if self._course is None else len(self._course.past) + 1
         worker = None if self.worker is None else str(self.worker)
-        return Trial(number, state, cast("float", self._began), end, outcome, worker)
+        start = cast("float", self._began)
+        run_began = self.graph.run_at(start)
+        ready = self._ready if run_began is None else max(self._ready, run_began)
+        return Trial(self.trial_number, state, start, end, outcome, worker, min(ready, start))
+
+    @property
+    def trial_number(self) -> int:
+        """The number of the trial that runs, or ran last; 0 if none has begun."""
+        past = 0 if self._course is None else len(self._course.past)
+        return past + (self._began is not None)
 
     @property
     def needs(self) -> Needs:

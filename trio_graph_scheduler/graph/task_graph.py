@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from . import checking, cycles, inspection, reruns, thresholds, wait_tasks
-from .adding import Adding
+from .adding import Adding, check_labels
 from .errors import BadType, BadValue, UnknownTask
 from .groups import WorkerGroup
 from .kinds import is_kind
@@ -34,6 +34,7 @@ class TaskGraph(Adding):
     - `worker_assignments`: name of a function or type -> group name, for types that name no group themselves.
     - `limits`: name -> how much there is of it: what tasks use, wherever they run, such as
       `limits={"database": 3}`. A `TaskType` says how much of each its tasks take.
+    - `name`: what logs, traces and whoever watches it call it.
     - `deadline`: when all must have ended, as a time on trio's clock; it can be moved: `graph.deadline`.
     - `on_failure`: `"continue"`, or `"cancel"` to cancel the graph at the first failure that nobody handles.
     - `results`: the `ResultStore`, by default a dict.
@@ -49,12 +50,14 @@ class TaskGraph(Adding):
         worker_assignments: Mapping[str, str] | None = None,
         *,
         limits: Mapping[str, int] | None = None,
+        name: str = "graph",
         deadline: float = math.inf,
         on_failure: str = "continue",
         results: ResultStore | None = None,
     ) -> None:
         if on_failure not in ON_FAILURE:
             raise BadValue("on_failure", on_failure, f"it must be one of {', '.join(ON_FAILURE)}")
+        check_labels(name=name)
         super().__init__(
             task_functions,
             worker_loops or {},
@@ -63,6 +66,7 @@ class TaskGraph(Adding):
             {} if results is None else results,
             cancel_on_failure=on_failure == "cancel",
         )
+        self.name = name
         self.deadline = deadline
 
     # Adding in other ways than by `add` ---------------------------------------------------------------------
@@ -243,7 +247,7 @@ class TaskGraph(Adding):
     def statistics(self) -> inspection.Statistics:
         """Return how many tasks there are in each state, and how each group stands.
 
-        Takes time in the number of groups and of tasks that run, not of all tasks.
+        Takes time in the number of types and groups and of tasks that run, not of all tasks.
         """
         return inspection.statistics(self)
 

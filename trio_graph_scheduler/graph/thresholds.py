@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .adding import check_labels
 from .conditions import Condition, Operand, Verb
 from .errors import BadType, BadValue, ThresholdMissed, title
+from .groups import DEFAULT
 from .task import END_STATES, EXECUTING, READY, RETRYING, SUCCEEDED, WAITING, Label, Task
 from .task_type import TaskType
 from .values import is_seconds, is_whole
@@ -221,7 +222,8 @@ def add_threshold(
     described = [item if isinstance(item, Task) else graph.describe(item) for item in listed]
     tasks = [item if isinstance(item, Task) else graph.admit(item) for item in described]
     threshold = Threshold(tasks, target, minimum, hedge_after, cancel_running=cancel_running)
-    threshold.task = task = graph._new_task(THRESHOLD, graph.groups["default"], (), (threshold,))
+    cohort = graph._kinds.cohort(THRESHOLD.name, graph.groups[DEFAULT])
+    threshold.task = task = graph._new_task(THRESHOLD, cohort, (), (threshold,))
     graph._course_of(task).threshold = threshold
     if name is not None:
         task.label = Label(name)

@@ -30,6 +30,8 @@ class Trial:
     - `outcome`: the value if it SUCCEEDED, the exception if it FAILED, the reason (or None) if it was
       CANCELLED or SKIPPED.
     - `worker`: the name of the worker loop, such as `"http-3"`; None if no loop ran it.
+    - `ready`: when the task became READY for it, or when its run began if that was later: from then until
+      `start` it waited for its turn and a place.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Trial:
     end: float | None
     outcome: Any
     worker: str | None
+    ready: float
 
     @property
     def error(self) -> Exception | None:

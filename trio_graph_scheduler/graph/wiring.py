@@ -34,6 +34,7 @@ class Wiring(Lifecycle):
         then._inputs = (*then._inputs, first)
         self._wait_for(then, first)
         self._take_back(then)
+        self._touch(then)
         self._propagate()
 
     def disconnect(self, first: Input, then: Task[Any]) -> None:
@@ -54,6 +55,7 @@ class Wiring(Lifecycle):
         if holds(first) is None:
             dependents_of(first).remove(then)
             self._count_down(then)
+        self._touch(then)
         self._propagate()
 
     def remove(self, task: Task[Any]) -> None:  # noqa: C901 - all that may have to do with a task, one by one
@@ -84,12 +86,14 @@ class Wiring(Lifecycle):
             self._awake -= 1
             task.group.withdraw(task)
         task.state, task._outcome, task.context = CANCELLED, "removed from the graph", None
+        task.cohort.move(before, None)
         self._forget(task)
-        if self._subscriptions:
+        if self._observers:
             self._announcer.note(task, before, None)
         for dependent in dependents:
             if isinstance(dependent, Task):
                 dependent._inputs = tuple(item for item in dependent._inputs if item is not task)
+                self._touch(dependent)
                 self._count_down(dependent)
             elif dependent.drop(task):
                 self._news.append(dependent)
@@ -185,6 +189,7 @@ class Wiring(Lifecycle):
         parent = task.parent
         for child in task.children:
             child.parent = parent
+            self._touch(child)
             parent._children.append(child)  # type: ignore[union-attr]  # it lists the task at least
             parent._unsettled += not child.settled
         task._unsettled = 1
