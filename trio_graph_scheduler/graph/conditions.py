@@ -10,7 +10,7 @@ edges it touches, however large the condition. One condition may serve many task
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Union
 
 import attrs
@@ -100,22 +100,28 @@ class Condition:
     @property
     def tasks(self) -> tuple[Task[Any], ...]:
         """The tasks it speaks of, each once, in the order declared."""
+        return tuple(self.iter_tasks())
+
+    def iter_tasks(self) -> Iterator[Task[Any]]:
+        """Yield the tasks it speaks of, as `tasks` lists them, for who needs only the first few."""
         if self._flat:
-            return tuple(self.operands)  # type: ignore[arg-type]  # flat: all of them are Tasks
-        found: dict[Task[Any], None] = {}
+            yield from self.operands  # type: ignore[misc]  # flat: all of them are Tasks
+            return
+        found: set[Task[Any]] = set()
         entered = {self}
         stack = [iter(self.operands)]
         while stack:
             for operand in stack[-1]:
-                if isinstance(operand, Task):
-                    found[operand] = None
-                elif operand not in entered:
-                    entered.add(operand)
-                    stack.append(iter(operand.operands))
-                    break
+                if not isinstance(operand, Task):
+                    if operand not in entered:
+                        entered.add(operand)
+                        stack.append(iter(operand.operands))
+                        break
+                elif operand not in found:
+                    found.add(operand)
+                    yield operand
             else:
                 stack.pop()
-        return tuple(found)
 
     def nodes(self) -> list[Condition]:
         """Return this condition and all that it is built of, each once.

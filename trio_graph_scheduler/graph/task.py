@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterator
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
@@ -204,10 +205,16 @@ class Task(Generic[T]):
 
         They come in the order declared: those among the arguments, those of `after=`, then connected ones.
         """
-        found: dict[Task[Any], None] = {}
+        return tuple(self.iter_predecessors())
+
+    def iter_predecessors(self) -> Iterator[Task[Any]]:
+        """Yield its predecessors, as `predecessors` lists them, for who needs only the first few of many."""
+        found: set[Task[Any]] = set()
         for item in self._inputs:
-            found.update(dict.fromkeys((item,) if isinstance(item, Task) else item.tasks))
-        return tuple(found)
+            for task in (item,) if isinstance(item, Task) else item.iter_tasks():
+                if task not in found:
+                    found.add(task)
+                    yield task
 
     @property
     def settled(self) -> bool:
@@ -234,6 +241,16 @@ class Task(Generic[T]):
         run_began = self.graph.run_at(start)
         ready = self._ready if run_began is None else max(self._ready, run_began)
         return Trial(self.trial_number, state, start, end, outcome, worker, min(ready, start))
+
+    @property
+    def began_at(self) -> float | None:
+        """When its last trial began, in seconds on trio's clock; None if none has begun."""
+        return self._began
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended, in seconds on trio's clock, whether it had begun or not; None if it is open."""
+        return self._over if self.state.ended else None
 
     @property
     def trial_number(self) -> int:

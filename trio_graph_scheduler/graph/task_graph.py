@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from . import checking, cycles, inspection, reruns, thresholds, wait_tasks
@@ -243,6 +244,18 @@ class TaskGraph(Adding):
         if name is not None:
             found = (task for task in found if task.name == name)
         return tuple(found)
+
+    def page(self, after: int, most: int) -> tuple[Task[Any], ...]:
+        """Return the next tasks in the order they were added, to read a large graph piece by piece.
+
+            while page := graph.page(uid, 1000):
+                uid = page[-1].uid
+
+        They are those of the lowest uids above `after`, 0 to begin with; at most `most` of them, and none
+        when there are no more. Looks at no others.
+        """
+        found = (self._tasks.get(uid) for uid in range(after + 1, self._next_uid))
+        return tuple(islice((task for task in found if task is not None), most))
 
     def statistics(self) -> inspection.Statistics:
         """Return how many tasks there are in each state, and how each group stands.
