@@ -21,6 +21,7 @@ from trio_graph_scheduler import (
     execute_graph,
     open_graph,
 )
+from trio_graph_scheduler.execution import worker_loops
 
 Run = Callable[..., Any]
 
@@ -446,5 +447,25 @@ def test_a_body_held_by_a_paused_group_is_no_standstill(run: Run) -> None:
             await execute_graph(graph)
         graph.check()
         assert tasks[2].result_nowait() == 3
+
+    run(main)
+
+
+def test_loops_that_let_others_run_are_not_replaced(
+    run: Run, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that become ready meanwhile wait for these loops, so that there are no more than places."""
+    monkeypatch.setattr(worker_loops, "SLICE", -1)  # after every task
+
+    async def main() -> None:
+        graph = TaskGraph(worker_loops={"default": size})
+
+        async def spawn(depth: int) -> None:
+            for _ in range(2 if depth else 0):
+                graph.add(spawn, depth - 1)
+
+        graph.add(spawn, 6)
+        await execute_graph(graph)
+        assert len({task.trials[0].worker for task in graph}) <= size
 
     run(main)

@@ -56,7 +56,8 @@ class Crew:
         # All that have been started and have not ended, in that order.
         self.loops: dict[WorkerLoop, None] = {}
         self.resting: list[WorkerLoop] = []
-        # Loops that have been started or woken and have not looked for a task yet.
+        # Loops that will look for a task as soon as they run: those that have been started or woken, and those
+        # that let others run between two tasks.
         self.coming = 0
         # How many have been started, for their names.
         self._started = 0
@@ -168,6 +169,13 @@ class WorkerLoop:
         await trio.lowlevel.checkpoint_if_cancelled()
         return True
 
+    async def _let_others_run(self) -> None:
+        self.crew.coming += 1
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self.crew.coming -= 1
+
     async def _run_tasks(self) -> bool:  # noqa: C901, PLR0912 - all that a task costs, in the order it happens
         """Run tasks until there is nothing more to do (False), or until the scope is used up (True)."""
         group, graph, longest_stretch = self.crew.group, self.run.graph, self.run.longest_stretch
@@ -216,7 +224,7 @@ class WorkerLoop:
             if now - began > longest_stretch:
                 self._warn(task, now - began)
             if now - resumed > SLICE:
-                await trio.lowlevel.checkpoint()
+                await self._let_others_run()
                 graph.now = trio.current_time()
                 resumed = now = perf_counter()
             began = now
