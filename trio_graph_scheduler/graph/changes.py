@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Collection
 from types import SimpleNamespace
@@ -41,8 +42,7 @@ class Observer:
 
     def close(self) -> None:
         """Stop listening; doing so twice is fine."""
-        if self in self._announcer.observers:
-            self._announcer.observers.remove(self)
+        self._announcer.leave(self)
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +83,10 @@ class Subscription(Observer):
 class Follower(Observer):
     """The set of the tasks that have changed, for whoever looks at it from time to time."""
 
+    most: float = math.inf
+    """When more tasks than this have changed since `take`, it is closed, and keeps none of them."""
+    overflowed: bool = attrs.field(default=False, init=False)
+    """Whether that has happened."""
     # In the order in which they first changed.
     changed: dict[Task[Any], None] = attrs.field(factory=dict, init=False, repr=False)
     # Whether its function is to be called for the next change.
@@ -93,6 +97,16 @@ class Follower(Observer):
         changed, self.changed = self.changed, {}
         self.armed = True
         return changed.keys()
+
+    def look(self) -> None:
+        """Call its function if there is something to take, or too much."""
+        if len(self.changed) > self.most:
+            self.changed = {}
+            self.overflowed = self.armed = True
+            self.close()
+            self.ring()
+        elif self.armed and self.changed:
+            self.ring()
 
     def ring(self) -> None:
         """Call its function, unless that has been done since `take`."""
@@ -108,10 +122,14 @@ class Announcer:
     what follows from that is announced after what it was told.
     """
 
-    __slots__ = ("_announcing", "_made", "_pending", "observers")
+    __slots__ = ("_announcing", "_followers", "_made", "_pending", "_subscriptions", "observers")
 
     def __init__(self) -> None:
+        # All of them: it is here that a graph looks whether there are any.
         self.observers: list[Observer] = []
+        # Replaced, never changed, so that they can be walked while observers come and go.
+        self._subscriptions: tuple[Subscription, ...] = ()
+        self._followers: tuple[Follower, ...] = ()
         self._pending: list[Change] = []
         self._announcing = False
         self._made = 0
@@ -120,52 +138,60 @@ class Announcer:
         """Tell a listener of all changes that are made from now on."""
         subscription = Subscription(listener, self, self._made)
         self.observers.append(subscription)
+        self._subscriptions += (subscription,)
         return subscription
 
-    def follow(self, wake: Callable[[], object]) -> Follower:
+    def follow(self, wake: Callable[[], object], most: float) -> Follower:
         """Keep the set of the tasks that change from now on."""
-        follower = Follower(wake, self)
+        follower = Follower(wake, self, most)
         self.observers.append(follower)
+        self._followers += (follower,)
         return follower
+
+    def leave(self, observer: Observer) -> None:
+        """Forget an observer."""
+        if observer in self.observers:
+            self.observers.remove(observer)
+            self._subscriptions = tuple(one for one in self._subscriptions if one is not observer)
+            self._followers = tuple(one for one in self._followers if one is not observer)
 
     def note(self, task: Task[Any], before: TaskState | None, after: TaskState | None) -> None:
         """Keep a change until `announce`."""
-        change = None
-        for observer in self.observers:
-            if type(observer) is Follower:
-                observer.changed[task] = None
-            elif change is None:  # no object is made for a listener that does not exist
-                change = Change(task, before, after)
-                self._pending.append(change)
-                self._made += 1
+        for follower in self._followers:
+            follower.changed[task] = None
+        if self._subscriptions:  # no object is made for a listener that does not exist
+            self._pending.append(Change(task, before, after))
+            self._made += 1
 
     def touch(self, task: Task[Any]) -> None:
         """Let followers look at a task again."""
-        for observer in self.observers:
-            if type(observer) is Follower:
-                observer.changed[task] = None
+        for follower in self._followers:
+            follower.changed[task] = None
 
     def announce(self) -> None:
         """Tell every listener what is pending, in order, and wake followers."""
+        if self._pending:
+            self._tell_listeners()
+        for follower in self._followers:
+            if follower.armed or len(follower.changed) > follower.most:
+                follower.look()
+
+    def _tell_listeners(self) -> None:
         if self._announcing:
             return  # the call that is announcing comes to what was added meanwhile
         self._announcing = True
         number = self._made - len(self._pending)
         try:
             for change in self._pending:  # grows while listeners change the graph
-                for observer in tuple(self.observers):
-                    if type(observer) is Subscription and observer.first <= number:
-                        observer.call(change)
+                for subscription in self._subscriptions:
+                    if subscription.first <= number and subscription in self._subscriptions:
+                        subscription.call(change)
                 number += 1
-            for observer in tuple(self.observers):
-                if type(observer) is Follower and observer.changed:
-                    observer.ring()
         finally:
             self._pending.clear()
             self._announcing = False
 
     def wake(self) -> None:
         """Wake followers, as something has changed that is not about tasks."""
-        for observer in tuple(self.observers):
-            if type(observer) is Follower:
-                observer.ring()
+        for follower in self._followers:
+            follower.ring()

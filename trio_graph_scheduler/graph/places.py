@@ -6,6 +6,7 @@ The lowest layer of a graph, and the first half of the driver's side: `take` a R
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Union
@@ -107,7 +108,7 @@ class Places:
         """
         return self._announcer.subscribe(listener)
 
-    def follow(self, wake: Callable[[], object]) -> Follower:
+    def follow(self, wake: Callable[[], object], *, most: float = math.inf) -> Follower:
         """Keep the set of the tasks that change from now on, for whoever looks at it from time to time.
 
             with graph.follow(event.set) as follower:
@@ -118,9 +119,10 @@ class Places:
         However often a task changes until `take`, it is there once: this takes memory for the tasks and not
         for the changes, and less time than a listener that is told each. `wake()` is called once there is
         something to take, and when a run begins or ends or a group changes, but not again until `take`. If it
-        raises, that closes the follower, and the graph goes on.
+        raises, that closes the follower, and the graph goes on. When more than `most` tasks have changed, the
+        follower is closed, and `follower.overflowed` says so: whoever wanted them looks at the whole graph.
         """
-        return self._announcer.follow(wake)
+        return self._announcer.follow(wake, most)
 
     # Time ---------------------------------------------------------------------------------------------------
 

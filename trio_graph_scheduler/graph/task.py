@@ -207,6 +207,11 @@ class Task(Generic[T]):
         """
         return tuple(self.iter_predecessors())
 
+    @property
+    def inputs(self) -> tuple[Task[Any] | Condition, ...]:
+        """What its start depends on, in the order declared: Tasks, which must succeed, and Conditions."""
+        return self._inputs
+
     def iter_predecessors(self) -> Iterator[Task[Any]]:
         """Yield its predecessors, as `predecessors` lists them, for who needs only the first few of many."""
         found: set[Task[Any]] = set()
