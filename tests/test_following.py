@@ -15,6 +15,7 @@ from trio_graph_scheduler import (
     BadType,
     Change,
     Retry,
+    Task,
     TaskGraph,
     TaskState,
     TaskType,
@@ -235,6 +236,28 @@ def test_when_a_trial_could_have_started(run: Run) -> None:
         await execute_graph(graph)
         assert graph.runs == ((began, ended), (again, again + 4))
         assert [trial.ready for trial in last.trials] == [began + 2, again]
+
+    run(main)
+
+
+def test_what_is_added_late_is_ready_late(run: Run) -> None:
+    """A task that a body, or code beside the graph, adds after a while has not waited since before that."""
+
+    async def main() -> None:
+        graph = TaskGraph()
+        late: list[Task[None]] = []
+
+        async def add_late() -> None:
+            await trio.sleep(3)
+            late.append(graph.add(sleep_for, 1))
+
+        async with open_graph(graph), trio.open_nursery() as nursery:
+            began = trio.current_time()
+            graph.add(add_late)
+            nursery.start_soon(add_late)
+            await trio.sleep(5)
+            late.append(graph.add(sleep_for, 1))
+        assert [task.trials[0].ready - began for task in late] == [3, 3, 5]
 
     run(main)
 

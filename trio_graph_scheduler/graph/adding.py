@@ -264,6 +264,7 @@ class Adding(Wiring):
             group = cohort.group
             group._queue.append(task)
             if group.bell is not None:
+                task._ready = self.time()  # where loops rest, nobody has looked at the clock for a while
                 group.bell(group)
             return
         cohort.waiting += 1

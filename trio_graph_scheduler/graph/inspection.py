@@ -70,7 +70,7 @@ class TypeStatistics:
 class Statistics:
     """How many tasks are in each state, and how each group and each type stands.
 
-    `types` has an entry for each type and group that have tasks, in the order they first had.
+    `types` has an entry for each type and group that have tasks, in the order they became known.
     """
 
     states: Mapping[TaskState, int]

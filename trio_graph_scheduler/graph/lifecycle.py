@@ -372,6 +372,7 @@ class Lifecycle(Places):
             group.unwithdraw(task)
         group._queue.append(task)
         if group.bell is not None:
+            task._ready = self.time()  # where loops rest, nobody has looked at the clock for a while
             group.bell(group)
 
     def _rule_out(self, task: Task[Any], source: Input) -> None:
