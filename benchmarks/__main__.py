@@ -10,6 +10,9 @@ from pathlib import Path
 from . import report
 from .comparing import Compared, compare
 from .measuring import SHAPE_NAMES, Row, case_of, measure
+from .observers import SHAPES as OBSERVED_SHAPES
+from .observers import SIZE as OBSERVER_SIZE
+from .observers import WatchedShape, measure_watched
 from .policies import POLICIES, comparisons
 from .policies import SIZES as POLICY_SIZES
 
@@ -23,8 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(report.machine())
     rows = _measure_shapes(options) if options.shapes else []
     policies = _measure_policies(options) if options.policies else []
+    watched = _measure_observers(options) if options.observers else []
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(rows, policies), indent=1), encoding="utf-8")
+        figures = report.as_json(rows, policies, watched)
+        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 def _measure_shapes(options: Namespace) -> list[Row]:
@@ -51,11 +56,24 @@ def _measure_policies(options: Namespace) -> list[Compared]:
     return rows
 
 
+def _measure_observers(options: Namespace) -> list[WatchedShape]:
+    print(report.observer_head())
+    shapes = []
+    for shape in options.observers:
+        shapes.append(measure_watched(shape, options.observer_size, max(1, options.repeats // 3)))
+        print(report.observer_lines(shapes[-1]), flush=True)
+    print("\nTargets")
+    for verdict in report.observer_verdicts(shapes):
+        print(verdict)
+    print()
+    return shapes
+
+
 def _options(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure what scheduling a task costs, and what policies add to that. There are two"
-        " tables, of shapes of graphs and of policies; with --shapes or --policies there is only that one.",
+        description="Measure what scheduling a task costs, and what policies and observers add to that. There"
+        " are three tables; with --shapes, --policies or --observers there are only those.",
     )
     option = parser.add_argument
     option(
@@ -86,24 +104,38 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
         help=f"tasks for each policy (default: {usual}; rate: the starts of a second)",
     )
     option(
+        "--observers",
+        nargs="*",
+        choices=OBSERVED_SHAPES,
+        help=f"measure these shapes with observers (default: all): {', '.join(OBSERVED_SHAPES)}",
+        metavar="SHAPE",
+    )
+    option(
+        "--observer-size",
+        type=int,
+        default=OBSERVER_SIZE,
+        metavar="N",
+        help="of these (default: %(default)s)",
+    )
+    option(
         "--repeats",
         type=int,
         default=REPEATS,
         metavar="R",
-        help="rounds (default: %(default)s); a third for large N, and for rates",
+        help="rounds (default: %(default)s); a third for large N, for rates and for observers",
     )
     option("--json", type=Path, metavar="FILE", help="write all figures to a file as well")
     options = parser.parse_args(arguments)
     smallest = 1 if options.policy_size is None else options.policy_size
-    if min(options.repeats, *options.sizes, smallest) < 1:
+    if min(options.repeats, *options.sizes, smallest, options.observer_size) < 1:
         parser.error("sizes and repeats must be 1 or more")
     if options.million:
         options.sizes = [*options.sizes, report.GROWTH_SIZE]
-    both = options.shapes is None and options.policies is None
-    if both or options.shapes == []:
-        options.shapes = SHAPE_NAMES
-    if both or options.policies == []:
-        options.policies = tuple(POLICIES)
+    tables = {"shapes": SHAPE_NAMES, "policies": tuple(POLICIES), "observers": OBSERVED_SHAPES}
+    everything = all(getattr(options, table) is None for table in tables)
+    for table, names in tables.items():
+        if everything or getattr(options, table) == []:
+            setattr(options, table, names)
     return options
 
 

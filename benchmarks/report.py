@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import trio
 
 from .comparing import Compared
-from .measuring import CHANNEL, LIBRARY, PLAIN_LOOP, START_SOON, Row
+from .measuring import CHANNEL, LIBRARY, PLAIN_LOOP, START_SOON, Row, spread
+from .observers import WatchedShape
 
 NONE = "–"  # noqa: RUF001 - the dash that tables have
 
@@ -26,6 +28,11 @@ BYTES = {"wide": 500, "layered": 600}
 GROWTH = 2.0
 """The time per task of the largest size over that of the size where ratios are judged, at most."""
 GROWTH_SIZE = 1_000_000
+
+OBSERVERS = {"feed": 1.05, "10 clients": 1.15}
+"""The time with observers over that with nobody, at most."""
+IDLER = 1.02
+"""The memory with a client that never reads over that without, at most: it stays flat."""
 
 COLUMNS = (
     ("shape", 10),
@@ -123,6 +130,40 @@ def policy_lines(row: Compared) -> str:
     )
 
 
+def observer_head() -> str:
+    """Return the legend and the head of the table of observers."""
+    return (
+        "Observers: nobody; a session of the feed that is read in the program; websocket clients in another\n"
+        "process, of which one never reads where there are several\n"
+        "time: µs of CPU time of the graph's process per N, adding included; median, ± half the range\n"
+        "ratio: the time over that with nobody in the same round; median\n"
+        "pace: messages per second to each client that reads; median\n\n"
+        f"{'shape':10} {'N':>9} {'observers':12} {'time':>12} {'ratio':>7} {'pace':>7}"
+    )
+
+
+def observer_lines(measured: WatchedShape) -> str:
+    """Return the lines of a shape in the table of observers."""
+    lines = [
+        f"{measured.shape:10} {measured.size:>9,} {row.observers:12}"
+        f" {statistics.median(row.seconds) / measured.size * 1e6:>7.2f} ±{spread(row.seconds):4.0%}"
+        f" {measured.ratio(row):7.3f} {_number(statistics.median(row.pace) if row.pace else None, 1):>7}"
+        for row in measured.rows
+    ]
+    return "\n".join(lines)
+
+
+def observer_verdicts(shapes: Iterable[WatchedShape]) -> Iterator[Verdict]:
+    """Yield the targets of observers, and how they are met."""
+    for measured in shapes:
+        for row in measured.rows:
+            if row.observers in OBSERVERS:
+                what = f"{measured.shape}: time with {row.observers} over nobody"
+                yield Verdict(what, OBSERVERS[row.observers], measured.ratio(row))
+        what = f"{measured.shape}: memory with a client that never reads over one without"
+        yield Verdict(what, IDLER, measured.growth)
+
+
 def line(row: Row) -> str:
     """Return a row of the table."""
     return _line(
@@ -156,14 +197,18 @@ def verdicts(rows: Iterable[Row]) -> Iterator[Verdict]:
         yield Verdict(f"{shape}: time per task, N={GROWTH_SIZE:,} over N={RATIO_SIZE:,}", GROWTH, growth)
 
 
-def as_json(rows: Iterable[Row], policies: Iterable[Compared] = ()) -> dict[str, object]:
+def as_json(
+    rows: Iterable[Row], policies: Iterable[Compared] = (), watched: Iterable[WatchedShape] = ()
+) -> dict[str, object]:
     """Return all figures for a JSON file; times in CPU seconds per task, one per round."""
-    rows = list(rows)
+    rows, watched = list(rows), list(watched)
     return {
         "machine": machine(),
         "rows": [vars(row) for row in rows],
         "targets": [vars(verdict) for verdict in verdicts(rows)],
         "policies": [asdict(row) for row in policies],
+        "observers": [asdict(shape) for shape in watched],
+        "observer targets": [vars(verdict) for verdict in observer_verdicts(watched)],
     }
 
 

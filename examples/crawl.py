@@ -3,6 +3,7 @@
 python examples/crawl.py                                      # a small site that comes with the example
 python examples/crawl.py --serve docs/build/html              # a folder of HTML, served on this machine
 python examples/crawl.py https://example.org --max-pages 100  # a site of yours: robots.txt is not asked
+python examples/crawl.py --progress --report crawl.html       # watch it, and look at it afterwards
 
 Visiting an address is a task. What it finds there it adds as its children, one task for each new address,
 however many links lead there. Visits run in a worker group per host, with a limit and a rate, and are tried
@@ -44,6 +45,7 @@ from trio_graph_scheduler import (
     execute_graph,
     settled,
 )
+from watching import Watching, watched
 
 MOST_REDIRECTS = 10
 PARSERS = 2
@@ -86,7 +88,7 @@ class Crawl:
         rate = None if limits.rate == math.inf else Rate(limits.rate, burst=BURST)
         host_group = WorkerGroup(limits.per_host, rate=rate)
         self.graph = TaskGraph(
-            worker_loops={"parsing": PARSERS, **dict.fromkeys(groups.values(), host_group)}
+            worker_loops={"parsing": PARSERS, **dict.fromkeys(groups.values(), host_group)}, name="crawl"
         )
         # A visit that had no answer is tried again in a while. Others have its place until then.
         retry = Retry(limits.tries, delay=0.5, backoff=2, jitter=0.25, on=TRANSIENT)
@@ -171,7 +173,7 @@ class Crawl:
         return word_index(self.outcomes())
 
 
-async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
+async def crawl(starts: Sequence[str], limits: Limits, watching: Watching) -> tuple[int, str]:
     """Crawl the sites of these addresses. Returns how many pages were read, and what there is to say."""
     # One client for all visits, so that they share connections. How many there are at a time, and how long
     # they take, is the graph's business; and what this machine serves to itself needs no proxy.
@@ -182,7 +184,8 @@ async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
     )
     async with client:
         this = Crawl(starts, client, limits)
-        report = await execute_graph(this.graph)
+        async with watched(this.graph, watching):
+            report = await execute_graph(this.graph)
     pages, tasks = limits.pages - this.pages_left, len(this.graph)
     head = [
         f"Pages read: {pages:,}",
@@ -194,7 +197,9 @@ async def crawl(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
     return pages, "\n".join([*head, "", found])
 
 
-async def crawl_unless_interrupted(starts: Sequence[str], limits: Limits) -> tuple[int, str]:
+async def crawl_unless_interrupted(
+    starts: Sequence[str], limits: Limits, watching: Watching
+) -> tuple[int, str]:
     """Crawl; Ctrl-C cancels that, and so raises no KeyboardInterrupt in the middle of anything."""
     found = None
     with trio.open_signal_receiver(signal.SIGINT) as interrupts:
@@ -205,7 +210,7 @@ async def crawl_unless_interrupted(starts: Sequence[str], limits: Limits) -> tup
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            found = await crawl(starts, limits)
+            found = await crawl(starts, limits, watching)
             nursery.cancel_scope.cancel()
     if found is None:
         raise KeyboardInterrupt
@@ -219,8 +224,8 @@ def front_pages(folder: Path) -> list[str]:
     return [quote(page.relative_to(folder).as_posix(), errors="surrogateescape") for page in pages]
 
 
-def command_line() -> tuple[list[str], Path, Limits]:
-    """Return where to start (if nowhere, then in the folder), the folder, and the limits."""
+def command_line() -> tuple[list[str], Path, Limits, Watching]:
+    """Return where to start (if nowhere, then in the folder), the folder, the limits, and how to watch."""
     parser = argparse.ArgumentParser(description="Read a web site: its words, its pages, its broken links.")
     add = parser.add_argument
     add("urls", metavar="URL", nargs="*", help="where to start; other hosts than these are left alone")
@@ -233,6 +238,10 @@ def command_line() -> tuple[list[str], Path, Limits]:
     add("--timeout", metavar="SECONDS", type=float, default=20, help="for each answer (default: 20)")
     failed = "no answer, or HTTP 429 or 5xx"
     add("--tries", metavar="N", type=int, default=3, help=f"ask N times where there is {failed} (default: 3)")
+    add("--watch", action="store_true", help="print the address of a websocket that tells how it goes")
+    add("--progress", action="store_true", help="show in the terminal how it gets on")
+    add("--trace", metavar="FILE", type=Path, help="write a trace, for ui.perfetto.dev or chrome://tracing")
+    add("--report", metavar="FILE", type=Path, help="write a report as a page of HTML")
     given = parser.parse_args()
     rate = given.rate if given.rate is not None else 10 if given.urls else math.inf
     if given.depth < 0 or min(given.max_pages, given.per_host, given.tries) < 1 or not rate > 0:
@@ -252,13 +261,16 @@ def command_line() -> tuple[list[str], Path, Limits]:
         parser.error(f"there is no folder {str(folder)!r}")
     if not starts and not front_pages(folder):
         parser.error(f"there is no HTML in the folder {str(folder)!r}")
+    for file in (given.trace, given.report):
+        if file is not None and not file.parent.is_dir():
+            parser.error(f"there is no folder {str(file.parent)!r} to write {file.name!r} to")
     limits = Limits(given.depth, given.max_pages, given.per_host, rate, given.tries, given.timeout)
-    return starts, folder, limits
+    return starts, folder, limits, Watching(given.watch, given.progress, given.trace, given.report)
 
 
 def main() -> int:
     """Crawl what the command line asks for, tell of it, and return the exit status."""
-    starts, folder, limits = command_line()
+    starts, folder, limits, watching = command_line()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # pages have words that a terminal may not have letters for
     status = 1
@@ -267,7 +279,7 @@ def main() -> int:
             if not starts:
                 site = stack.enter_context(serve(folder, BUSY if folder is MUSEUM else ()))
                 starts = [normalise(site + path) for path in front_pages(folder)]
-            pages, text = trio.run(crawl_unless_interrupted, starts, limits)
+            pages, text = trio.run(crawl_unless_interrupted, starts, limits, watching)
         print(text, flush=True)
         if pages:
             status = 0

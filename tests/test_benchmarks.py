@@ -13,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 
-from benchmarks import policies, report, tree, ways
+from benchmarks import observers, policies, report, tree, ways
 from benchmarks.__main__ import main
+from benchmarks.clients import Frames
 from benchmarks.comparing import Compared, Figures, compare, most_suspended
 from benchmarks.comparing import rounds as rounds_of_comparison
 from benchmarks.measuring import CHANNEL, LIBRARY, PLAIN_LOOP, SHAPE_NAMES, START_SOON, Row, case_of, rounds
@@ -338,15 +339,20 @@ def _little_garbage() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_little_garbage")
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command prints a line per shape and size, the targets, the policies, and writes it all as JSON."""
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command prints the shapes, the policies, the observers and the targets, and writes all as JSON."""
+    monkeypatch.setattr(observers, "CLIENTS", (1, 3))
     file = tmp_path / "figures.json"
-    main(["--sizes", "20", "30", "--policy-size", "3", "--repeats", "2", "--json", str(file)])
+    sizes = ["--sizes", "20", "30", "--policy-size", "3", "--observer-size", "40"]
+    main([*sizes, "--repeats", "2", "--json", str(file)])
     printed = capsys.readouterr().out
     assert f"trio {trio.__version__}" in printed
     assert [line.split()[:2] for line in printed.splitlines() if line.startswith("tree ")] == [
         ["tree", "20"],
         ["tree", "30"],
+        *[["tree", "40"]] * 4,
     ]
     figures = json.loads(file.read_text())
     assert [figure["shape"] for figure in figures["rows"]] == [name for name in SHAPE_NAMES for _ in range(2)]
@@ -357,6 +363,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert figure["bytes_at_most"] > 0
     assert len(figures["targets"]) == 16
     check_policies(figures["policies"], printed)
+    check_observers(figures["observers"], printed)
+
+
+def check_observers(shapes: list[dict[str, Any]], printed: str) -> None:
+    """Check what was written of observers, one round with a size of 40, against what was printed."""
+    assert [shape["shape"] for shape in shapes] == ["wide", "tree"]
+    for shape in shapes:
+        assert [row["observers"] for row in shape["rows"]] == ["nobody", "feed", "1 client", "3 clients"]
+        assert all(len(row["seconds"]) == 1 and row["seconds"][0] > 0 for row in shape["rows"])
+        # Of three clients one never reads. All who do are told at least how it stood, and of the end.
+        assert [len(row["pace"]) for row in shape["rows"]] == [0, 0, 1, 2]
+        assert all(pace > 0 for row in shape["rows"] for pace in row["pace"])
+        assert min(shape["reader_bytes"], shape["idler_bytes"]) > 0
+        for row in shape["rows"]:
+            assert f"{shape['shape']:10} {40:>9} {row['observers']:12}" in printed
+    assert "time with feed over nobody" in printed
 
 
 def check_policies(rows: list[dict[str, Any]], printed: str) -> None:
@@ -383,8 +405,9 @@ def check_policies(rows: list[dict[str, Any]], printed: str) -> None:
 
 
 @pytest.mark.usefixtures("_little_garbage")
-def test_a_choice_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    """Shapes alone, or policies alone, all or some of them, leave the other table out."""
+def test_a_choice_of_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes, policies or observers alone, all or some of them, leave the other tables out."""
+    monkeypatch.setattr(observers, "CLIENTS", ())
     quick = ["--sizes", "2", "--policy-size", "2", "--repeats", "1"]
     for chosen, shapes, of_policies in (
         (["--shapes", "wide", "tree"], {"wide", "tree"}, set()),
@@ -392,6 +415,7 @@ def test_a_choice_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
         (["--policies", "retry"], set(), {"retry"}),
         (["--policies"], set(), set(POLICIES)),
         (["--policies", "retry", "--shapes", "wide"], {"wide"}, {"retry"}),
+        (["--policies", "retry", "--observers", "tree", "--observer-size", "9"], {"tree"}, {"retry"}),
     ):
         main([*quick, *chosen])
         printed = capsys.readouterr().out
@@ -403,12 +427,13 @@ def test_a_choice_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--help` names both tables and everything that is in them."""
+    """`--help` names all tables and everything that is in them."""
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "of shapes of graphs and of policies" in printed
-    for name in (*SHAPE_NAMES, *POLICIES, "--shapes", "--policies", "--policy-size", "--sizes"):
+    assert "what policies and observers add to that" in printed
+    options = ("--shapes", "--sizes", "--policies", "--policy-size", "--observers", "--observer-size")
+    for name in (*SHAPE_NAMES, *POLICIES, *options):
         assert name in printed
 
 
@@ -420,6 +445,23 @@ def test_options_that_cannot_be() -> None:
         ["--shapes", "ring"],
         ["--policy-size", "0"],
         ["--policies", "ring"],
+        ["--observers", "ring"],
+        ["--observer-size", "0"],
     ):
         with pytest.raises(SystemExit):
             main(wrong)
+
+
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_frames_are_counted_however_they_come(step: int) -> None:
+    """A client counts whole frames, of each of the three forms that a length may have."""
+    sizes = (0, 5, 125, 126, 65_535, 65_536, 7)
+    heads = [bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2) for size in sizes if size < 65_536]
+    heads.insert(5, b"\x7f" + (65_536).to_bytes(8))
+    stream = b"".join(b"\x81" + head + b"x" * size for head, size in zip(heads, sizes, strict=True))
+    frames = Frames()
+    for start in range(0, len(stream) - 1, step):
+        frames.feed(stream[start : min(start + step, len(stream) - 1)])
+    assert frames.count == len(sizes) - 1
+    frames.feed(stream[-1:])
+    assert frames.count == len(sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 import httpx2
 import pytest
 import trio
+import websockets.exceptions
+import websockets.sync.client
 
 from crawl import Crawl, Limits, main
 from pages import normalise, parse, resolve
@@ -131,6 +134,14 @@ def serving(answers: Mapping[str, Answer]) -> Iterator[Site]:
             site.closing.set()
             server.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let programs that the test starts heed SIGINT, even where this one was started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def send(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -691,6 +702,82 @@ def test_a_mistake_of_the_program_is_no_broken_link() -> None:
     assert [str(error) for error in failed.value.exceptions] == ["a mistake"]
 
 
+# The crawler, watched ---------------------------------------------------------------------------------------
+
+
+def test_a_crawl_can_be_watched_from_another_program() -> None:
+    """The address comes first; who connects sees each task as it is, and is told of the end."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def wait(handler: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        assert go_on.wait(PATIENCE)
+        send(200, b"page")(handler)
+
+    tasks: dict[int, dict[str, str]] = {}
+    with (
+        serving({"/": links("/slow"), "/slow": wait}) as site,
+        started("crawl.py", site.address, "--watch") as crawler,
+    ):
+        assert crawler.stdout is not None
+        address = crawler.stdout.readline().removeprefix("Watch it at ").strip()
+        assert asked.wait(PATIENCE)
+        with websockets.sync.client.connect(address, proxy=None) as socket:
+            for text in socket:
+                message = json.loads(text)
+                if message["kind"] == "end":
+                    break
+                tasks.update((task["uid"], task) for task in message["tasks"])
+                states = {task["name"]: task["state"] for task in tasks.values()}
+                assert go_on.is_set() or states[f"{site.address}/slow"] == "RUNNING"
+                go_on.set()
+            with pytest.raises(websockets.exceptions.ConnectionClosedOK):
+                socket.recv(timeout=PATIENCE)
+        output, errors = crawler.communicate(timeout=PATIENCE)
+    assert (crawler.returncode, errors) == (0, "")
+    assert Summary(output).pages == 2
+    assert {task["state"] for task in tasks.values()} == {"SUCCEEDED"}
+    assert sorted({task["type"] for task in tasks.values()}) == ["build_index", "parse", "take in", "visit"]
+
+
+def test_a_crawl_shows_its_progress_and_writes_down_how_it_went(tmp_path: Path) -> None:
+    """Where no terminal is, progress is lines; the trace is JSON, and the report a page with all tasks."""
+    trace, report = tmp_path / "trace.json", tmp_path / "report.html"
+    ended = run("crawl.py", "--progress", "--trace", trace, "--report", report)
+    assert ended.returncode == 0
+    tasks = Summary(ended.stdout).numbers["Tasks"]
+    assert re.fullmatch(rf"(crawl: .*\n)*crawl: {tasks} of {tasks} done, took .+\n", ended.stderr)
+    events = json.loads(trace.read_text())["traceEvents"]
+    slices = [event for event in events if event["ph"] == "X"]
+    assert len(slices) >= int(tasks)
+    assert {event["args"]["state"] for event in slices} == {"SUCCEEDED", "FAILED"}  # of trials
+    assert "tides.html" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows no program can send another one SIGINT")
+@pytest.mark.usefixtures("interruptible")
+def test_what_is_known_of_an_interrupted_crawl_is_written_down(tmp_path: Path) -> None:
+    """Ctrl-C is no reason to lose the trace of what took so long."""
+    trace = tmp_path / "trace.json"
+    asked = threading.Event()
+
+    def hang(_: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        site.closing.wait(PATIENCE)
+
+    with (
+        serving({"/": links("/1"), "/1": hang}) as site,
+        started("crawl.py", site.address, "--trace", trace) as crawler,
+    ):
+        assert asked.wait(PATIENCE)
+        crawler.send_signal(signal.SIGINT)
+        _, errors = crawler.communicate(timeout=PATIENCE)
+    assert (crawler.returncode, errors) == (130, "interrupted\n")
+    events = json.loads(trace.read_text())["traceEvents"]
+    states = {event["args"]["state"] for event in events if event["ph"] == "X"}
+    assert states == {"SUCCEEDED", "CANCELLED"}
+
+
 # The crawler, used wrongly or stopped -----------------------------------------------------------------------
 
 
@@ -717,6 +804,8 @@ def test_a_mistake_of_the_program_is_no_broken_link() -> None:
         (["--rate", "many"], "invalid float value"),
         (["--timeout", "nan"], "more than 0"),
         (["--timeout", "inf"], "--timeout must be a number of seconds"),
+        (["--trace", "no/such/folder/file"], "there is no folder 'no/such/folder' to write 'file' to"),
+        (["--report", "no/such/folder/file"], "there is no folder 'no/such/folder' to write 'file' to"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused(
@@ -750,14 +839,6 @@ def test_a_server_that_is_not_there_is_no_crash() -> None:
     summary = Summary(ended.stdout)
     assert len(summary.broken) == 1
     assert summary.requests["made again"] == 1
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let programs that the test starts heed SIGINT, even where this one was started to ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="on Windows no program can send another one SIGINT")
