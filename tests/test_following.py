@@ -53,6 +53,19 @@ def test_a_task_is_there_once_however_often_it_changed() -> None:
     assert list(follower.take()) == []
 
 
+def test_what_came_and_went_takes_no_memory() -> None:
+    """A task that was added and removed since `take` is not there; one that was told of before is."""
+    graph = TaskGraph()
+    with graph.follow(list) as follower:
+        old = graph.add(nothing)
+        follower.take()
+        for _ in range(100):
+            graph.remove(graph.add(nothing, after=old))
+        assert list(follower.take()) == []
+        graph.remove(old)
+        assert list(follower.take()) == [old]
+
+
 def test_it_wakes_once_until_one_looks() -> None:
     """`wake` is called for the first change, when the operation is complete, and again after `take` only."""
     graph = TaskGraph()
@@ -150,6 +163,22 @@ def test_a_closed_follower_keeps_nothing_alive() -> None:
     del follower
     gc.collect()
     assert gone() is None
+
+
+def test_one_that_overflows_is_closed_and_wakes() -> None:
+    """When more tasks have changed than it is to keep, it keeps none, and says so."""
+    graph = TaskGraph()
+    woken: list[bool] = []
+    with graph.follow(lambda: woken.append(follower.overflowed), most=2) as follower:
+        first, second = graph.add(nothing), graph.add(nothing)
+        assert list(follower.take()) == [first, second]
+        graph.add(nothing)
+        first.cancel()
+        assert woken == [False, False]
+        second.cancel()
+        assert woken == [False, False, True]
+        assert not graph._announcer.observers
+        assert not follower.changed
 
 
 # Figures by type --------------------------------------------------------------------------------------------
@@ -311,3 +340,29 @@ def test_the_name_of_a_graph_is_a_string(name: Any) -> None:
     assert TaskGraph(name="crawl").name == "crawl"
     with pytest.raises(BadType, match="name"):
         TaskGraph(name=name)
+
+
+def test_trials_do_not_ask_the_store_for_results() -> None:
+    """Only `outcome` does; that of a trial before a rerun is kept."""
+
+    class Store(dict[int, Any]):
+        asked = 0
+
+        def __getitem__(self, uid: int) -> object:
+            self.asked += 1
+            return super().__getitem__(uid)
+
+    store = Store()
+    graph = TaskGraph(results=store)
+    task = graph.add(nothing)
+    for value in ("first", "second"):
+        assert graph.take("default") is task
+        graph.finish(task, value)
+        store.asked = 0
+        assert task.trials[-1].start == 0
+        assert store.asked == 0
+        assert task.trials[-1].outcome == value
+        assert store.asked == 1
+        if value == "first":
+            graph.rerun(task)
+    assert [trial.outcome for trial in task.trials] == ["first", "second"]

@@ -591,6 +591,32 @@ def test_the_attempts_of_a_retry_policy_count_anew(run: Run) -> None:
     run(main)
 
 
+def test_what_is_rerun_while_the_graph_is_cancelled_is_cancelled(run: Run) -> None:
+    """That goes for every task that one parent spawned, though the parent had settled."""
+
+    async def main() -> None:
+        graph = TaskGraph()
+        children: list[Task[Any]] = []
+
+        async def spawn_and_cancel() -> None:
+            children.extend(add_here(give, cause) for _ in range(3))
+            graph.cancel()
+
+        async with open_graph(graph):
+            cause = graph.add(forever)
+            parent = graph.add(spawn_and_cancel)
+            await parent.wait()
+            await cause.wait()
+            graph.rerun(cause)
+            graph.check()
+            assert [str(task.state) for task in (parent, cause, *children)] == [
+                "SUCCEEDED",
+                *["CANCELLED"] * 4,
+            ]
+
+    run(main)
+
+
 def test_notes_on_earlier_trials_tell_of_failures_only() -> None:
     """The error of a rerun that failed does not say of a trial that succeeded that it had failed."""
     graph = by_hand()

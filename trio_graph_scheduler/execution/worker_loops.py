@@ -56,8 +56,8 @@ class Crew:
         # All that have been started and have not ended, in that order.
         self.loops: dict[WorkerLoop, None] = {}
         self.resting: list[WorkerLoop] = []
-        # Loops that will look for a task as soon as they run: those that have been started or woken, and those
-        # that let others run between two tasks.
+        # Loops that will look for a task as soon as they run: they have been started or woken, or let others
+        # run between two tasks.
         self.coming = 0
         # How many have been started, for their names.
         self._started = 0

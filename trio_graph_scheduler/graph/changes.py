@@ -87,13 +87,16 @@ class Follower(Observer):
     """When more tasks than this have changed since `take`, it is closed, and keeps none of them."""
     overflowed: bool = attrs.field(default=False, init=False)
     """Whether that has happened."""
-    # In the order in which they first changed.
-    changed: dict[Task[Any], None] = attrs.field(factory=dict, init=False, repr=False)
+    # In the order in which they first changed, with the state before that; None: it was added.
+    changed: dict[Task[Any], TaskState | None] = attrs.field(factory=dict, init=False, repr=False)
     # Whether its function is to be called for the next change.
     armed: bool = attrs.field(default=True, init=False, repr=False)
 
     def take(self) -> Collection[Task[Any]]:
-        """Return the tasks that were added, changed or removed since the last `take`, each once, in order."""
+        """Return the tasks that were added, changed or removed since the last `take`, each once, in order.
+
+        Those that were both added and removed are left out.
+        """
         changed, self.changed = self.changed, {}
         self.armed = True
         return changed.keys()
@@ -158,7 +161,10 @@ class Announcer:
     def note(self, task: Task[Any], before: TaskState | None, after: TaskState | None) -> None:
         """Keep a change until `announce`."""
         for follower in self._followers:
-            follower.changed[task] = None
+            if task not in follower.changed:
+                follower.changed[task] = before
+            if after is None and follower.changed[task] is None:
+                del follower.changed[task]  # it came and went
         if self._subscriptions:  # no object is made for a listener that does not exist
             self._pending.append(Change(task, before, after))
             self._made += 1
@@ -166,7 +172,7 @@ class Announcer:
     def touch(self, task: Task[Any]) -> None:
         """Let followers look at a task again."""
         for follower in self._followers:
-            follower.changed[task] = None
+            follower.changed.setdefault(task, task.state)
 
     def announce(self) -> None:
         """Tell every listener what is pending, in order, and wake followers."""

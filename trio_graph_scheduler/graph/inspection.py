@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from .conditions import Condition
+from .conditions import Condition, holds
 from .errors import shown, shown_value, title, titles
 from .task import READY, RETRYING, RUNNING, SUSPENDED, WAITING, Task, TaskState
 
@@ -97,13 +97,18 @@ class Statistics:
 def statistics(graph: Lifecycle) -> Statistics:
     """Return the figures of a graph, from what it keeps count of."""
     groups = {name: _statistics_of(graph, group) for name, group in graph.groups.items()}
-    types = tuple(
+    types = type_statistics(graph)
+    states = {state: sum(kind.states[state] for kind in types) for state in TaskState}
+    return Statistics(states, groups, types)
+
+
+def type_statistics(graph: Lifecycle) -> tuple[TypeStatistics, ...]:
+    """Return the figures of the types of a graph."""
+    return tuple(
         TypeStatistics(cohort.name, cohort.group.name, cohort.states, cohort.seconds)
         for cohort in graph._cohorts.values()
         if cohort.total
     )
-    states = {state: sum(kind.states[state] for kind in types) for state in TaskState}
-    return Statistics(states, groups, types)
 
 
 def _statistics_of(graph: Lifecycle, group: WorkerGroup) -> GroupStatistics:
@@ -162,11 +167,9 @@ def unmet(graph: Lifecycle, task: Task[Any]) -> str:
     if task.state is SUSPENDED:
         awaited = [f"{title(other)} ({other.state})" for other in graph._awaited[task]]
         return ", ".join(awaited) or f"its place in group {shown(task.group.name)}"
-    parts = []
-    for item in task._inputs:
-        if isinstance(item, Condition):
-            if item.holds is None:
-                parts.append(item.describe(only_open=True))
-        elif not item.state.ended:
-            parts.append(f"{title(item)} ({item.state})")
-    return ", ".join(parts[:10]) + (f" and {len(parts) - 10} more" if len(parts) > 10 else "")  # noqa: PLR2004 - what a line takes
+    open_ones = [item for item in task._inputs if holds(item) is None]
+    parts = [
+        item.describe(only_open=True) if isinstance(item, Condition) else f"{title(item)} ({item.state})"
+        for item in open_ones[:10]
+    ]
+    return ", ".join(parts) + (f" and {len(open_ones) - 10} more" if len(open_ones) > 10 else "")  # noqa: PLR2004 - what a line takes

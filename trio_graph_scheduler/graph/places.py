@@ -397,7 +397,7 @@ class Places:
 
     def _touch(self, task: Task[Any]) -> None:
         """Let those who follow look at a task again, of which more than its state has changed."""
-        if self._observers:
+        if self._observers and self._tasks.get(task.uid) is task:
             self._announcer.touch(task)
 
     def _announce(self) -> None:

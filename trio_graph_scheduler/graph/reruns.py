@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+
 from .conditions import SETTLED, Condition, holds
 from .errors import BadType, CannotRerun
 from .task import CANCELLED, EXECUTING, FAILED, READY, RETRYING, SUCCEEDED, WAITING, Task
@@ -149,7 +151,8 @@ def _open(graph: TaskGraph, task: Task[Any]) -> None:
     """Take a task that has ended back to WAITING."""
     course = graph._course_of(task)
     if task._began is not None:
-        course.past.append(task.trials[-1])
+        last = task.trials[-1]
+        course.past.append(attrs.evolve(last, outcome=last.outcome))  # the store will have the next one
     course.before_rerun = len(course.past)
     if task.state is SUCCEEDED and task._began is not None:
         task.cohort.seconds -= cast("float", task._over) - task._began
@@ -162,15 +165,18 @@ def _open(graph: TaskGraph, task: Task[Any]) -> None:
     graph.set_deadline(task, math.inf)
     # What spawned it has not settled any more. Deadlines and cancellations that are over do not concern it,
     # and later cancellations must come down to it; one that is in force does concern it.
+    opened = []
     node = task
     node._unsettled += 1
     while node._unsettled == 1:
-        node._cancelled = False
+        opened.append(node)
         if node._course is not None:
             node._course.deadline = math.inf
         node = node.parent
         node._unsettled += 1
-    task._cancelled = (task.parent if node is task else node)._cancelled
+    in_force = (node if opened else task.parent)._cancelled
+    for node in opened or [task]:
+        node._cancelled = in_force
 
 
 def _operands_first(conditions: list[Condition]) -> Iterator[Condition]:

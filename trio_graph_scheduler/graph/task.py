@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import attrs
 
 from .errors import TaskCancelled, TaskFailed, TaskSkipped, still_open, title
-from .trials import Course, Expiry, Trial
+from .trials import Course, Expiry, Stored, Trial
 
 if TYPE_CHECKING:
     from .arguments import Arguments, ComputedArguments
@@ -236,7 +236,8 @@ class Task(Generic[T]):
         past = () if self._course is None else self._course.past
         if self._began is None:
             return tuple(past)
-        outcome = self.graph.results[self.uid] if self.state is SUCCEEDED else self.error or self.reason
+        succeeded = self.state is SUCCEEDED
+        outcome = Stored(self.graph.results, self.uid) if succeeded else self.error or self.reason
         return (*past, self._trial(self.state, self._over, outcome if self.state.ended else None))
 
     def _trial(self, state: TaskState, end: float | None, outcome: object) -> Trial:
@@ -414,6 +415,11 @@ class Task(Generic[T]):
         unless it is executing.
         """
         self.graph.take_note(self, str(text))
+
+    @property
+    def last_note(self) -> str | None:
+        """The last of its `notes`, or None if there are none."""
+        return self._course.notes[-1] if self._course is not None and self._course.notes else None
 
     @property
     def notes(self) -> tuple[str, ...]:

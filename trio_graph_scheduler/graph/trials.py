@@ -12,12 +12,26 @@ from .errors import TrialTimeout, add_note, shown_value, title
 
 if TYPE_CHECKING:
     from .limits import Needs
+    from .results import ResultStore
     from .task import Task, TaskState
     from .thresholds import Threshold
     from .timetable import Timer
 
 MOST_NOTES = 10
 """As many earlier trials as the last error tells of."""
+
+
+@attrs.frozen(eq=False)
+class Stored:
+    """A result that is asked for when somebody wants it, for the store may have to fetch it from afar."""
+
+    results: ResultStore
+    uid: int
+
+    @property
+    def value(self) -> Any:
+        """The result."""
+        return self.results[self.uid]
 
 
 @attrs.frozen
@@ -27,8 +41,8 @@ class Trial:
     - `number`: counts from 1.
     - `state`: RUNNING or SUSPENDED, or how it ended.
     - `start`, `end`: seconds on trio's clock, within a millisecond; `end` is None while it goes on.
-    - `outcome`: the value if it SUCCEEDED, the exception if it FAILED, the reason (or None) if it was
-      CANCELLED or SKIPPED.
+    - `outcome`: the value if it SUCCEEDED (which is asked of the store of results each time), the exception
+      if it FAILED, the reason (or None) if it was CANCELLED or SKIPPED.
     - `worker`: the name of the worker loop, such as `"http-3"`; None if no loop ran it.
     - `ready`: when the task became READY for it, or when its run began if that was later: from then until
       `start` it waited for its turn and a place.
@@ -38,9 +52,14 @@ class Trial:
     state: TaskState
     start: float
     end: float | None
-    outcome: Any
+    _outcome: Any = attrs.field(eq=lambda outcome: outcome.value if isinstance(outcome, Stored) else outcome)
     worker: str | None
     ready: float
+
+    @property
+    def outcome(self) -> Any:
+        """What came of it."""
+        return self._outcome.value if isinstance(self._outcome, Stored) else self._outcome
 
     @property
     def error(self) -> Exception | None:

@@ -120,8 +120,10 @@ class Wiring(Lifecycle):
             raise WouldCloseCycle(first, then)
         before = condition.holds
         condition.operands[first] = None
+        self._touch(then)
         if before and condition.verdict_on(first):
             condition.count(verdict=True)
+            self._announce()
             return
         if before and condition.fulfilled < condition.needed:  # all had come true, and now there is one more
             before = condition.holds = None
