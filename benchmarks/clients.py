@@ -8,6 +8,7 @@ another one says how many messages each of the others has got.
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import trio
 
@@ -71,15 +72,7 @@ async def main(port: int, count: int) -> None:
     counted = [Frames() for _ in range(count)]
     async with trio.open_nursery() as nursery:
         for number, frames in enumerate(counted, 1):
-
-            async def run(
-                frames: Frames = frames,
-                reads: bool = number == 1 or number < count,  # noqa: FBT001 - a default binds it
-                task_status: trio.TaskStatus = trio.TASK_STATUS_IGNORED,
-            ) -> None:
-                await client(port, frames, reads=reads, task_status=task_status)
-
-            await nursery.start(run)
+            await nursery.start(partial(client, port, frames, reads=number == 1 or number < count))
         print("connected", flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         print(*[frames.count for frames in counted[: max(1, count - 1)]], flush=True)

@@ -20,7 +20,8 @@ import trio
 import trio_graph_scheduler
 from tests.support import SEEDS, run
 from trio_graph_scheduler import TaskGraph, observe
-from trio_graph_scheduler.observe import logs, messages, profile
+from trio_graph_scheduler.observe import client, logs, profile, websocket
+from trio_graph_scheduler.observe.feed import messages
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,8 +69,8 @@ def blocks_of(page: Path) -> list[Block]:
     return blocks
 
 
-OTHERS = {"QueueHandler"}
-"""Classes of other packages that the text names."""
+OTHERS = {"QueueHandler", "Authorization", "Bearer", "Host", "Origin"}
+"""Classes of other packages, and headers of HTTP, that the text names."""
 CLASS_NAME = re.compile(r"(?<![\w.'\"])[A-Z]+[a-z]\w*")
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
@@ -183,6 +184,6 @@ def test_classes_that_the_text_names_exist(page: Path) -> None:
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
     words = {word for code in re.findall(r"`([^`]+)`", text) for word in re.findall(CLASS_NAME, code)}
     assert words
-    modules = (trio_graph_scheduler, observe, messages, logs, profile)
+    modules = (trio_graph_scheduler, observe, messages, logs, profile, client, websocket)
     ours = {name for module in modules for name in (*dir(module), *getattr(module, "__all__", ()))}
     assert sorted(words - {*ours, *OTHERS, *dir(builtins)}) == []

@@ -13,8 +13,8 @@ import attrs
 import pytest
 
 from trio_graph_scheduler.graph import TaskState
-from trio_graph_scheduler.observe import messages
-from trio_graph_scheduler.observe.wire import decode_message, decode_request, encode
+from trio_graph_scheduler.observe.feed import messages
+from trio_graph_scheduler.observe.feed.wire import decode_message, decode_request, encode
 
 TEXT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```json\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

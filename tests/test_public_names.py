@@ -9,9 +9,24 @@ import sys
 import pytest
 
 import trio_graph_scheduler
-from trio_graph_scheduler import execution, graph
+from trio_graph_scheduler import execution, graph, observe
+from trio_graph_scheduler.observe import drawing, profile, report, terminal, trace
 
-MODULES = (trio_graph_scheduler, graph, execution)
+MODULES = (trio_graph_scheduler, graph, execution, observe, drawing, profile, report, terminal)
+
+
+OPTIONAL = {
+    "httpx2",
+    "bs4",
+    "hypothesis",
+    "pytest",
+    "rich",
+    "cattrs",
+    "wsproto",
+    "trio_websocket",
+    "opentelemetry",
+    "structlog",
+}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -31,8 +46,12 @@ def test_the_promised_paths() -> None:
     """The import paths of the first user's program hold."""
     assert execution.execute_graph is trio_graph_scheduler.execute_graph
     assert graph.TaskGraph is trio_graph_scheduler.TaskGraph
+    assert callable(trace.write)
+    assert callable(report.write)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = trio_graph_scheduler.nonsense
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = observe.nonsense
 
 
 def test_importing_pulls_in_no_more_than_needed() -> None:
@@ -42,6 +61,7 @@ def test_importing_pulls_in_no_more_than_needed() -> None:
         "assert 'trio' not in sys.modules\n"
         "tgs.open_graph\n"
         "assert 'trio' in sys.modules\n"
-        "assert not {'httpx2', 'bs4', 'hypothesis', 'pytest'} & set(sys.modules)\n"
+        "import trio_graph_scheduler.observe\n"
+        f"assert not {OPTIONAL} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

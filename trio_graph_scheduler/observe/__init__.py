@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING
 from . import profile, report, trace
 from .changes import ChangeStream, Skipped, open_changes
 from .drawing.formats import GraphvizFailed, NoGraphviz, to_dot, to_json, to_mermaid, to_svg
-from .feed import Feed, FeedSession
+from .feed import Feed, FeedSession, Mirror, Watch
 from .logs import JSONFormatter, LineFormatter, TaskContext, TaskLog, TreeFormatter
-from .messages import Watch
-from .mirror import Mirror
-from .terminal.progress import progress
+from .terminal import RichNeeded, progress
 
 if TYPE_CHECKING:
     from .client import Remote, watch

@@ -126,6 +126,30 @@ class Pace:
         return None if rate is None or grown else self._last.open / rate
 
 
+class Paces:
+    """The paces of all that is counted in a graph, in its present run."""
+
+    def __init__(self, graph: TaskGraph) -> None:
+        self._graph = graph
+        # How many runs there had been at the last look: each has a pace of its own.
+        self._runs = 0
+        self._paces: dict[object, Pace] = {}
+
+    def look(self, key: object, now: float, tally: Tally) -> Pace | None:
+        """Return the pace of what has this key, of which this is the tally; None if it has none now."""
+        runs = len(self._graph.runs)
+        if runs != self._runs:
+            self._runs = runs
+            self._paces.clear()
+        if not self._graph.running or not tally.open:
+            return None
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = Pace(now, tally)
+        pace.look(now, tally)
+        return pace
+
+
 @attrs.frozen
 class Row:
     """How tasks stand: those of one type in one group, of several types, or all.
@@ -166,18 +190,13 @@ class Surveyor:
 
     def __init__(self, graph: TaskGraph) -> None:
         self.graph = graph
-        # How many runs there had been at the last look: each has a pace of its own.
-        self._runs = 0
-        self._paces: dict[tuple[str, str] | None, Pace] = {}
+        self._paces = Paces(graph)
 
     def look(self, now: float) -> Survey:
         """Survey the graph now: a time on trio's clock. Takes time in the number of types."""
         graph = self.graph
         runs = graph.runs
-        if len(runs) != self._runs:
-            self._runs = len(runs)
-            self._paces.clear()
-        tallies = {(kind.name, kind.group): Tally.of(kind) for kind in graph.statistics().types}
+        tallies = {(kind.name, kind.group): Tally.of(kind) for kind in graph.type_statistics()}
         groups = Counter(name for name, _ in tallies)
         rows = tuple(
             Row(name, group if groups[name] > 1 else None, tally, *self._outlook((name, group), now, tally))
@@ -194,13 +213,8 @@ class Surveyor:
         self, key: tuple[str, str] | None, now: float, tally: Tally
     ) -> tuple[float | None, float | None]:
         """Return the rate and the time left of what has this key (None: of all)."""
-        if not self.graph.running or not tally.open:
-            return None, None
-        pace = self._paces.get(key)
-        if pace is None:
-            pace = self._paces[key] = Pace(now, tally)
-        pace.look(now, tally)
-        return pace.rate, pace.left
+        pace = self._paces.look(key, now, tally)
+        return (None, None) if pace is None else (pace.rate, pace.left)
 
 
 def duration(seconds: float) -> str:

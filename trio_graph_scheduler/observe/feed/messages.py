@@ -24,7 +24,7 @@ class TaskView:
 
     - `parent`: the uid of the task that spawned it; None if it was added from outside.
     - `predecessors`: the uids of the first hundred of those that its start depends on; `more_predecessors`
-      says whether there are more.
+      says whether there are more. One that was removed may be listed until the task itself changes.
     - `trial`: the number of the trial that runs, or ran last; 0 if none has begun.
     - `began`, `ended`: when that trial began and ended; `ended` is also when it was skipped or cancelled.
     - `progress`: how far it says it has come, as done and total, of which the total may not be known.
@@ -57,7 +57,7 @@ class TypeView:
 
     - `name`, `group`: None in the entry that sums up all types beyond the most frequent ones.
     - `states`: how many are in each state; states without tasks are left out.
-    - `rate`: how many ended per second, lately.
+    - `rate`: how many ended per second lately, in whatever way but skipped or cancelled; 0 if not known.
     - `mean`: how many seconds those that succeeded took on average; None as long as none has.
     """
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from reprlib import Repr
 from typing import Any, Protocol
 
 from trio_graph_scheduler.graph import Task, TaskGraph, TaskState, Trial, TypeStatistics
 from trio_graph_scheduler.graph.arguments import Arguments
+from trio_graph_scheduler.observe.pace import Paces, Tally
+from trio_graph_scheduler.observe.safe_text import text_of, traceback_of, type_name
 
 from .messages import Detail, GroupView, TaskView, TrialView, TypeView
-from .rates import Rates
-from .safe_text import text_of, traceback_of, type_name
 
 MOST_PREDECESSORS = 100
 """As many predecessors as a `TaskView` lists."""
@@ -50,23 +51,22 @@ class Views:
         self._redact = redact
         self._log = log
         self._failed = False
-        self._rates = Rates()
-        self._repr = Repr()
-        self._repr.maxstring = self._repr.maxother = self._repr.maxlong = 1000
-        self._repr.maxlist = self._repr.maxtuple = self._repr.maxdict = self._repr.maxset = 50
+        self._paces = Paces(graph)
+        self._repr = _Repr()
 
     # One task -----------------------------------------------------------------------------------------------
 
     def task(self, task: Task[Any]) -> TaskView:
         """Return how a task stands."""
         first = [one.uid for one in islice(task.iter_predecessors(), MOST_PREDECESSORS + 1)]
-        notes = task.notes
+        note = task.last_note
         error = task.error
+        reason = task.reason if task.state.ended else None  # until then it is only what it means to end as
         return TaskView(
             task.uid,
             self._short(task, "name", task.name),
-            self._cut(task.type.name),
-            self._cut(task.group.name),
+            cut(task.type.name),
+            cut(task.group.name),
             task.state.value,
             task.parent.uid or None,
             tuple(first[:MOST_PREDECESSORS]),
@@ -74,11 +74,11 @@ class Views:
             task.trial_number,
             task.began_at,
             task.ended_at,
-            None if task.worker is None else str(task.worker),
+            None if task.worker is None else cut(str(task.worker)),
             task.progress_made,
-            self._short(task, "note", notes[-1]) if notes else None,
-            None if task.reason is None else self._short(task, "reason", task.reason),
-            None if error is None else self._cut(type_name(error)),
+            None if note is None else self._short(task, "note", note),
+            None if reason is None else self._short(task, "reason", text_of(reason)),
+            None if error is None else cut(type_name(error)),
         )
 
     def detail(self, task: Task[Any], time: float) -> Detail:
@@ -89,8 +89,8 @@ class Views:
             time=time,
             task=self.task(task),
             why=self._text(task, "why", self.graph.why(task)),
-            arguments=self._value(task, "arguments", _arguments(task)),
-            result=self._value(task, "result", task.result_nowait()) if succeeded else None,
+            arguments=self._value(task, "arguments", partial(_arguments, task)),
+            result=self._value(task, "result", task.result_nowait) if succeeded else None,
             error=None if task.error is None else self._text(task, "error", traceback_of(task.error)),
             trials=tuple(self._trial(task, trial) for trial in task.trials[-MOST_ITEMS:]),
             notes=tuple(self._text(task, "note", note) for note in task.notes[-MOST_ITEMS:]),
@@ -98,12 +98,12 @@ class Views:
         )
 
     def _trial(self, task: Task[Any], trial: Trial) -> TrialView:
-        worker = None if trial.worker is None else self._cut(trial.worker)
+        worker = None if trial.worker is None else cut(trial.worker)
         outcome: str | None
         if trial.error is not None:
             outcome = self._text(task, "error", f"{type_name(trial.error)}: {text_of(trial.error)}")
         elif trial.state is TaskState.SUCCEEDED:
-            outcome = self._value(task, "result", trial.outcome)
+            outcome = self._value(task, "result", lambda: trial.outcome)
         else:
             outcome = None if trial.outcome is None else self._text(task, "reason", text_of(trial.outcome))
         state = trial.state.value
@@ -111,20 +111,21 @@ class Views:
 
     # Texts --------------------------------------------------------------------------------------------------
 
-    def _value(self, task: Task[Any], field: str, value: object) -> str | None:
+    def _value(self, task: Task[Any], field: str, get: Callable[[], object]) -> str | None:
         """Return a value of the program in words, if such may be shown at all."""
         if not self._show_values:
             return None
         try:
-            return self._text(task, field, self._repr.repr(value))
-        except Exception:  # noqa: BLE001 - whatever a stranger's repr raises
-            return f"<{type(value).__name__}>"
+            shown = self._repr.repr(get())
+        except Exception as error:  # noqa: BLE001 - of a stranger's repr, or of the store of results
+            shown = f"<not shown: {type_name(error)}>"
+        return self._text(task, field, shown)
 
     def _short(self, task: Task[Any], field: str, text: str) -> str:
-        return self._cut(self._redacted(task, field, text))
+        return cut(self._redacted(task, field, text))
 
     def _text(self, task: Task[Any], field: str, text: str) -> str:
-        return self._cut(self._redacted(task, field, text), LONGEST_TEXT)
+        return cut(self._redacted(task, field, text), LONGEST_TEXT)
 
     def _redacted(self, task: Task[Any], field: str, text: str) -> str:
         if self._redact is None:
@@ -137,39 +138,69 @@ class Views:
                 logger.exception("The hook that redacts what observers see has raised; they see nothing")
             return "<not shown>"
 
-    @staticmethod
-    def _cut(text: str, most: int = LONGEST_NAME) -> str:
-        return text if len(text) <= most else text[: most - 1] + "…"
-
     # All of them --------------------------------------------------------------------------------------------
 
     def groups(self) -> tuple[GroupView, ...]:
         """Return how the groups stand."""
         return tuple(
-            GroupView(self._cut(name), group.limit, group.running, group.suspended, group.ready, group.paused)
+            GroupView(cut(name), group.limit, group.running, group.suspended, group.ready, group.paused)
             for name, group in self.graph.groups.items()
         )
 
     def types(self, wanted: Callable[[str, str], bool]) -> tuple[TypeView, ...]:
         """Return how the types stand that are wanted by name and group, the most frequent ones first."""
-        everyone = self.graph.statistics().types
-        self._rates.look(everyone, self.graph.time())
-        kinds = [kind for kind in everyone if wanted(kind.name, kind.group)]
+        kinds = [kind for kind in self.graph.type_statistics() if wanted(kind.name, kind.group)]
         kinds.sort(key=lambda kind: -kind.total)
         shown, rest = kinds[:MOST_TYPES], kinds[MOST_TYPES:]
         views = [self._type(kind.name, kind.group, [kind]) for kind in shown]
         return (*views, self._type(None, None, rest)) if rest else tuple(views)
 
+    def _rate(self, kind: TypeStatistics) -> float:
+        pace = self._paces.look((kind.name, kind.group), self.graph.time(), Tally.of(kind))
+        return pace.rate or 0.0 if pace is not None else 0.0
+
     def _type(self, name: str | None, group: str | None, kinds: list[TypeStatistics]) -> TypeView:
         counts = {state.value: sum(kind.states[state] for kind in kinds) for state in TaskState}
         succeeded = counts["SUCCEEDED"]
         return TypeView(
-            name and self._cut(name),
-            group and self._cut(group),
+            name and cut(name),
+            group and cut(group),
             {state: count for state, count in counts.items() if count},
-            sum(self._rates.of(kind) for kind in kinds),
+            sum(self._rate(kind) for kind in kinds),
             sum(kind.seconds for kind in kinds) / succeeded if succeeded else None,
         )
+
+
+def cut(text: str, most: int = LONGEST_NAME) -> str:
+    """Return a text of bounded length."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class _Repr(Repr):
+    """A repr that takes bounded time for built-in values, however large and deep they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = self.maxlong = 1000
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 30
+        self.maxarray = self.maxdeque = 30
+
+    # These go only as far as is shown, where those of `Repr` write or sort all of it first.
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return self.repr_str(value, level)  # type: ignore[arg-type]  # it can be cut as a string is
+
+    repr_bytearray = repr_bytes
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        return super().repr_dict(dict(islice(value.items(), self.maxdict + 1)), level)
+
+    def repr_set(self, value: set[Any], level: int) -> str:
+        return super().repr_set(set(islice(value, self.maxset + 1)), level)
+
+    def repr_frozenset(self, value: frozenset[Any], level: int) -> str:
+        return super().repr_frozenset(frozenset(islice(value, self.maxfrozenset + 1)), level)
 
 
 def _arguments(task: Task[Any]) -> object:

@@ -7,7 +7,8 @@ say more.
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from typing import Any, get_args, get_origin
 
 from cattrs import BaseValidationError, transform_error
 from cattrs.preconf.json import JsonConverter, make_converter
@@ -15,16 +16,20 @@ from cattrs.strategies import configure_tagged_union
 
 from trio_graph_scheduler.graph import GraphError
 from trio_graph_scheduler.graph.errors import shown_value
+from trio_graph_scheduler.observe.safe_text import printable
 
 from .messages import Message, Request
+
+LONGEST_EXPLANATION = 300
+"""Characters of what is said about a text that is no message: much may be wrong with it."""
 
 
 class BadMessage(GraphError, ValueError):
     """A text is not a message."""
 
-    def __init__(self, text: str, what: str) -> None:
+    def __init__(self, text: str | bytes, what: str) -> None:
         self.text = text
-        super().__init__(f"{shown_value(text)} is no message: {what}")
+        super().__init__(f"{shown_value(text)} is no message: {printable(what[:LONGEST_EXPLANATION])}")
 
 
 def encode(message: Message | Request) -> str:
@@ -45,17 +50,25 @@ def decode_request(text: str | bytes) -> Request:
 
 def _decoded(text: str | bytes, converter: JsonConverter, kinds: Any) -> Any:
     try:
-        data = json.loads(text)
+        json_text = text if isinstance(text, str) else text.decode()
+        data = json.loads(json_text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise BadMessage(str(text), f"no JSON ({error})") from None
+        raise BadMessage(text, f"no JSON ({error})") from None
     if not isinstance(data, dict):
-        raise BadMessage(str(text), "it must be a JSON object")
+        raise BadMessage(text, "it must be a JSON object")
     try:
         return converter.structure(data, kinds)
     except BaseValidationError as error:
-        raise BadMessage(str(text), "; ".join(transform_error(error))) from None
-    except (KeyError, ValueError, TypeError) as error:
-        raise BadMessage(str(text), f"its kind is unknown ({error})") from None
+        raise BadMessage(text, "; ".join(transform_error(error))) from None
+    except (KeyError, TypeError):
+        raise BadMessage(text, f"its kind is {shown_value(data.get('kind'))}, which is unknown") from None
+
+
+def _without_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(items)
+    if len(data) < len(items):
+        raise ValueError("a key comes twice in one object")
+    return data
 
 
 def _converter(kinds: Any) -> JsonConverter:
@@ -64,6 +77,9 @@ def _converter(kinds: Any) -> JsonConverter:
     for kind in (str, int, bool):
         converter.register_structure_hook(kind, _strictly)
     converter.register_structure_hook(float, lambda value, _: _strictly_float(value))
+    converter.register_structure_hook_func(
+        _is_tuple, lambda value, kind: _strictly_tuple(value, kind, converter)
+    )
     configure_tagged_union(
         kinds, converter, tag_name="kind", tag_generator=lambda kind: kind.__name__.lower()
     )
@@ -77,7 +93,22 @@ def _strictly(value: Any, kind: type) -> Any:
 
 
 def _strictly_float(value: Any) -> float:
-    return float(value) if type(value) is int else _strictly(value, float)
+    number: float = float(value) if type(value) is int else _strictly(value, float)
+    if not math.isfinite(number):
+        raise ValueError(f"it must be a finite number, and is {number}")
+    return number
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _strictly_tuple(value: Any, kind: Any, converter: JsonConverter) -> tuple[Any, ...]:
+    kinds = get_args(kind)
+    items = _strictly(value, list)
+    if kinds[-1] is ...:
+        return tuple(converter.structure(items, list[kinds[0]]))  # type: ignore[valid-type]  # known at run time
+    return tuple(converter.structure(item, each) for item, each in zip(items, kinds, strict=True))
 
 
 _MESSAGES = _converter(Message)
