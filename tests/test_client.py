@@ -601,6 +601,7 @@ def test_other_refusals_are_final_too(status: int) -> None:
     """A server that answers something else, with a text however long, refuses; not more of that is read."""
 
     async def says(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
         await stream.send_all(f"HTTP/1.1 {status} \x1b[31m\r\nConnection: close\r\n\r\n".encode())
         while status not in (204, 404):
             await stream.send_all(b"\x1b[31m <script>" * 1_000)

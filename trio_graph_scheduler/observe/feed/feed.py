@@ -17,6 +17,7 @@ from math import inf
 from secrets import token_hex
 from typing import Any, Literal
 
+import attrs
 import trio
 
 from trio_graph_scheduler.graph import BadValue, Follower, Task, TaskGraph, UnknownTask
@@ -26,12 +27,14 @@ from .messages import (
     GraphView,
     Problem,
     Types,
-    TypeView,
     Watch,
 )
 from .selection import Selection
 from .session import FeedSession
 from .views import Log, Redact, Views, cut
+
+MOST_KEPT = 16
+"""Figures of types that are kept at most, for others who watch the same."""
 
 
 class Feed:
@@ -83,8 +86,8 @@ class Feed:
         # None from when it has woken us until someone looks, unless we track.
         self._follower: Follower | None = None
         self._waiting = trio.lowlevel.ParkingLot()
-        # The figures of types at a version, by what they are of.
-        self._types: tuple[int, dict[object, tuple[TypeView, ...]]] = (0, {})
+        # The last figures of types, and of which version they are, by what they are of.
+        self._types: dict[object, tuple[int, Types]] = {}
 
     def session(self, watch: Watch | None = None, *, interval: float = 0.1) -> FeedSession:
         """Return a session for one more observer; it begins with the state, or where `watch` says.
@@ -144,27 +147,31 @@ class Feed:
         """Return whether this is the number of the last change of a task."""
         return self._numbers.get(task) == number
 
-    def types(self, watch: Watch, selection: Selection) -> Types:
-        """Return the figures of all types that are watched; counted once for all who watch the same."""
-        if self._types[0] != self.version:
-            self._types = self.version, {}
-        known = self._types[1]
-        of = (tuple(watch.types), tuple(watch.groups))
-        if of not in known:
-            known[of] = self.views.types(selection.has_type)
-        time = self.graph.time()
-        return Types(number=self.number, time=time, graph=self.graph_view(), types=known[of])
+    def types(self, watch: Watch, selection: Selection, told: int, age: float) -> tuple[int, Types]:
+        """Return the figures of all types that are watched, and of which version they are.
 
-    async def news(self, version: int, patience: float) -> None:
-        """Wait until there may be something to tell to whoever looked at this version; always checkpoint.
-
-        When there has been nothing for so many seconds, `patience`, there is.
+        Those that others were told will do if they are no older than so many seconds, `age`, and of a later
+        version than the one that was `told`.
         """
+        of = (tuple(watch.types), tuple(watch.groups))
+        version, types = self._types.get(of, (-1, None))
+        old = types is None or self.graph.time() - types.time > age or self.phase == "over" or version <= told
+        if types is None or (old and version != self.version):
+            if len(self._types) >= MOST_KEPT:
+                self._types.clear()
+            time = self.graph.time()
+            views = self.views.types(selection.has_type)
+            types = Types(number=self.number, time=time, graph=self.graph_view(), types=views)
+            version = self.version
+        elif types.number != self.number:
+            types = attrs.evolve(types, number=self.number)
+        self._types[of] = version, types
+        return version, types
+
+    async def news(self, patience: float) -> None:
+        """Wait until something happens, or for so many seconds, `patience`; always checkpoint."""
         with trio.move_on_after(patience) as scope:
-            if self.version == version:
-                await self._waiting.park()
-            else:
-                await trio.lowlevel.checkpoint()
+            await self._waiting.park()
         if scope.cancelled_caught:
             self.stir()
 

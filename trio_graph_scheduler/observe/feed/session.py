@@ -87,7 +87,8 @@ class FeedSession:
             if self._behind:
                 await trio.lowlevel.checkpoint()
             else:
-                await self._feed.news(self._version, self._patience)
+                if self._version == self._feed.version:
+                    await self._feed.news(self._patience)
                 await trio.sleep_until(self._last + self._interval)
             try:
                 message = self.poll()
@@ -116,14 +117,14 @@ class FeedSession:
 
     def _tell_types(self) -> Generator[Message | None]:
         """Tell of types until the run is over."""
-        version: int | None = None
+        told = -1
         while True:
             self._look()
             over = self._feed.phase == "over"
-            if version != self._version:
-                version = self._version
-                types = self._feed.types(self._watch, self._selection)
-                self._number, self._behind = types.number, over
+            if told != self._version:
+                # What changes while others are told the same may be told the next time.
+                told, types = self._feed.types(self._watch, self._selection, told, self._interval / 2)
+                self._version, self._number, self._behind = told, types.number, over
                 self._patience = WINDOW if any(kind.rate for kind in types.types) else inf
                 yield types
             elif over:

@@ -157,10 +157,16 @@ class Connection:
     # Sending ------------------------------------------------------------------------------------------------
 
     async def _send_event(self, event: Event) -> None:
-        async with self._sending:
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
+            self._sending.acquire_nowait()  # and without a checkpoint, for there is one in sending
+        try:
             if self._cut or self._protocol.state is not ConnectionState.OPEN:
                 raise Closed(ABNORMAL)
             await self._send(self._protocol.send(event))
+        finally:
+            self._sending.release()
 
     async def _send(self, data: bytes) -> None:  # noqa: ASYNC910 - there is something to send
         slow = False

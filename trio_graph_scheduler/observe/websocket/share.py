@@ -18,19 +18,17 @@ class Share:
 
     Whoever does something takes a turn before it. The next turn comes when so much time has passed that what
     was spent is no more than the share of it. So a flood of requests is answered slowly, and all else in the
-    program goes on at its pace. Turns come in the order in which they were asked for.
+    program goes on at its pace. Those who wait at the same time get their turns together: in a queue each of
+    them would wait for a turn of trio's scheduler, which takes long where much is going on.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self._free_at = 0.0
-        self._queue = trio.StrictFIFOLock()
 
     async def turn(self) -> None:
         """Wait until something may be done; always checkpoint."""
-        async with self._queue:
-            if trio.current_time() < self._free_at:
-                await trio.sleep_until(self._free_at)
+        await trio.sleep_until(self._free_at)
 
     @contextmanager
     def spending(self) -> Iterator[None]:
