@@ -207,7 +207,6 @@ class Feed:
         if self._tracking and not self._tracked and len(self.graph) > self.most:
             self._tracking = False
             self._begin_anew()
-            self.stir()  # nothing is followed until someone looks
 
     def _begin_anew(self) -> None:
         """Forget which tasks have changed: numbers up to now are of no use any more."""
@@ -215,9 +214,12 @@ class Feed:
         self._removed = 0
         self.number += 1
         self._forgotten = self.number
-        if self._follower is not None:
-            self._follower.close()
+        if self._follower is not None and self._follower.overflowed:
             self._follower = None
+        elif self._follower is not None:
+            # It goes on, as what changes from now on must not be missed by who has looked.
+            self._follower.most = self._most_changes
+            self._follower.take()
 
     def _forget_removed(self) -> None:
         kept = {}

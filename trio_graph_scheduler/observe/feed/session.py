@@ -52,6 +52,9 @@ class FeedSession:
         # The number up to which it has told, and the uids of tasks it has told of that are watched still.
         self._number = 0
         self._told: set[int] = set()
+        # Whether the feed keeps track for it of which tasks change. That ends in `close`, not when the
+        # generator is collected, for that may happen at any time, and in any thread.
+        self._tracks = False
         # The version of the feed that it has looked at, whether there is more to tell, and when it last did.
         self._version = -1
         self._behind = True
@@ -69,6 +72,7 @@ class FeedSession:
     def close(self) -> None:
         """Say no more; doing so twice is fine."""
         self._messages.close()
+        self._untrack()
         self._behind = True
         self._feed.rouse()
 
@@ -104,10 +108,9 @@ class FeedSession:
         feed, watch = self._feed, self._watch
         if watch.view == "tasks" and not self._too_many:
             feed.track(self._selection)
-            try:
-                over = yield from self._tell_tasks()
-            finally:
-                feed.untrack(self._selection)
+            self._tracks = True
+            over = yield from self._tell_tasks()
+            self._untrack()
         else:
             over = False
         if not over:
@@ -215,6 +218,11 @@ class FeedSession:
         time = feed.graph.time()
         graph = feed.graph_view()
         return Changes(number=self._number, time=time, graph=graph, tasks=tuple(views), gone=tuple(gone))
+
+    def _untrack(self) -> None:
+        if self._tracks:
+            self._tracks = False
+            self._feed.untrack(self._selection)
 
     @property
     def _too_many(self) -> bool:
