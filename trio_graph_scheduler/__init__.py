@@ -5,7 +5,7 @@
         words = graph.add(count_words, page)
 
 `trio_graph_scheduler.graph` is what is to be done and knows nothing of trio; `trio_graph_scheduler.execution`
-does it on trio. Their public names are all here.
+does it on trio. Their public names are all here. `trio_graph_scheduler.observe` watches it.
 """
 
 import importlib

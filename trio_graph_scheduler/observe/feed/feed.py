@@ -49,9 +49,9 @@ class Feed:
     - `log`: what keeps the last lines of each task, such as a `TaskLog`.
 
     It costs nothing while there is no session. Sessions with figures of types cost next to nothing. While
-    there are sessions with tasks, the graph takes note of which ones change, which takes about a
-    microsecond per change. So it does after the last of them is closed, for one that comes back, but only as
-    long as there are no more than `most` tasks.
+    there are sessions with tasks, the graph takes note of which ones change, which takes some microseconds
+    for each. So it does after the last of them is closed, for one that comes back, but only as long as there
+    are no more than `most` tasks.
 
     Raises `BadValue`.
     """

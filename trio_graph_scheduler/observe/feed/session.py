@@ -39,7 +39,8 @@ class FeedSession:
                 print(message)
 
     The messages are `Snapshot`s, the last of which completes the state, then `Changes`; or `Types`. When the
-    run is over and all has been told there is an `End`, and the iteration ends. Every step checkpoints.
+    run is over and all has been told there is an `End`, and the iteration ends. Every step checkpoints. What
+    is cancelled while it waits can be waited for again. Without `with`, call `close`.
     """
 
     def __init__(self, feed: Feed, watch: Watch, interval: float) -> None:
