@@ -54,7 +54,7 @@ POLICY_COLUMNS = (
     ("case", 17),
     ("tasks", 8),
     ("program", 16),
-    ("time", 12),
+    ("time", 14),
     ("ratio", 7),
     ("peak", 7),
     ("suspended", 10),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -14,6 +15,12 @@ from trio_graph_scheduler import TaskGraph, current_graph, current_task
 T = TypeVar("T")
 SEEDS = (0, 1, 2)
 SIZES = (1, 2, 8)
+
+
+def examples(most: int) -> int:
+    """Return how many examples to try: fewer where coverage is measured, which takes much longer."""
+    coverage = sys.modules.get("coverage")
+    return max(1, most // 5) if coverage is not None and coverage.Coverage.current() else most
 
 
 def run(main: Callable[..., Awaitable[T]], *args: object, seed: int = 0, clock: bool = True) -> T:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import examples
 from trio_graph_scheduler.graph import (
     Condition,
     GraphError,
@@ -458,7 +459,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(
     sizes=st.tuples(st.sampled_from([0, 1, 2, 5, 12, 1000]), st.integers(1, 4), st.integers(1, 5)),
     tasks=st.integers(0, 10),

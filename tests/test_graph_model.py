@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.support import examples
 from trio_graph_scheduler.graph import (
     Change,
     Condition,
@@ -893,7 +894,9 @@ class GraphAgainstModel(RuleBasedStateMachine):
         self._refused(IllegalTransition, calls[event])
 
 
-GraphAgainstModel.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+GraphAgainstModel.TestCase.settings = settings(
+    max_examples=examples(200), stateful_step_count=50, deadline=None
+)
 TestGraphAgainstModel = GraphAgainstModel.TestCase
 
 # Steps that change edges and families, more often than a walk through all rules would.
@@ -909,7 +912,7 @@ SURGERY = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(steps=SURGERY, attached=st.booleans())
 def test_surgery_agrees_with_the_model(steps: list[tuple[str, Any, Any]], attached: bool) -> None:  # noqa: FBT001 - drawn by name
     """However edges are made and cut and tasks removed, graph and model agree, on refused cycles too."""
@@ -1010,7 +1013,7 @@ def play(steps: list[tuple[str, Any, Any]], *, withdrawals: bool) -> None:
     assert graph.take("default") is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(ORDERLY)
 def test_order_is_by_priority_then_round_robin_over_keys_then_first_ready(
     steps: list[tuple[str, Any, Any]],
@@ -1019,7 +1022,7 @@ def test_order_is_by_priority_then_round_robin_over_keys_then_first_ready(
     play(steps, withdrawals=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(ORDERLY)
 def test_tasks_that_are_withdrawn_take_no_turn_of_their_key(steps: list[tuple[str, Any, Any]]) -> None:
     """Tasks that are withdrawn, or started out of turn, leave the order of the others as it is."""

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import examples
 from trio_graph_scheduler.graph import Task, TaskGraph, done
 
 # From Python 3.14 on a sorter may be prepared again, as long as no node has been given out.
@@ -148,7 +149,7 @@ def _both(pairs: Iterable[tuple[int, int]]) -> tuple[Sorter, Any]:
     return ours, theirs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(edges)
 def test_acyclic_graphs_come_in_the_same_levels(pairs: list[tuple[int, int]]) -> None:
     """On any acyclic graph the same nodes become ready at the same time as in graphlib."""
@@ -157,7 +158,7 @@ def test_acyclic_graphs_come_in_the_same_levels(pairs: list[tuple[int, int]]) ->
     ours._graph.check()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(edges, st.randoms(use_true_random=False))
 def test_nodes_done_one_by_one_make_the_same_ones_ready(pairs: list[tuple[int, int]], random: Any) -> None:
     """In whatever order nodes are done, after each the same ones become ready as in graphlib."""
@@ -178,7 +179,7 @@ def test_nodes_done_one_by_one_make_the_same_ones_ready(pairs: list[tuple[int, i
     assert not ours.is_active()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(edges)
 def test_cycles_are_found_where_graphlib_finds_them(pairs: list[tuple[int, int]]) -> None:
     """A cycle is reported exactly where there is one: each node is a predecessor of the next."""

@@ -16,7 +16,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import Meter, add_here, fail_later, forever, give_later, nothing
+from tests.support import Meter, add_here, examples, fail_later, forever, give_later, nothing
 from tests.support import run as run_seeded
 from trio_graph_scheduler import (
     BadType,
@@ -626,7 +626,7 @@ plans = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(plan=plans, seed=st.integers(0, 5), sizes=st.tuples(*[st.integers(1, 3)] * 3), order=st.booleans())
 def test_nothing_is_ever_exceeded_and_everything_ends(  # noqa: C901, PLR0915 - the bodies count themselves
     plan: list[tuple[str, str, str | None, float, list[int], str]],

@@ -11,7 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import add_here, fail_later, give, give_later, nothing
+from tests.support import add_here, examples, fail_later, give, give_later, nothing
 from tests.support import run as run_seeded
 from trio_graph_scheduler import (
     BadType,
@@ -370,7 +370,7 @@ def build_dag(graph: TaskGraph, drawn: list[Drawn]) -> None:
         tasks.append(graph.add(WORK.but(group=group), 0, time, after=after, priority=priority))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(dags(), st.integers(1, 3), st.integers(1, 3))
 def test_replays_are_what_happens(drawn: Any, a: int, b: int) -> None:
     """With its own limits the replay takes as long as the run; with larger ones, as long as a run with these.
@@ -385,7 +385,7 @@ def test_replays_are_what_happens(drawn: Any, a: int, b: int) -> None:
         assert larger.duration == pytest.approx(really.duration)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(dags(), st.integers(1, 3), st.integers(0, 3), st.integers(1, 3))
 def test_the_steps_of_the_path_follow_each_other(drawn: Any, limit: int, spawns: int, tries: int) -> None:
     """Whatever is spawned and tried again, the parts of all steps together are the time of the last end.

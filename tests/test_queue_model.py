@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.support import examples
 from trio_graph_scheduler.graph import lineups
 from trio_graph_scheduler.graph.errors import BadType, BadValue
 from trio_graph_scheduler.graph.groups import WorkerGroup
@@ -593,7 +594,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueModel = QueueMachine.TestCase
-TestQueueModel.settings = settings(max_examples=300, stateful_step_count=80, deadline=None)
+TestQueueModel.settings = settings(max_examples=examples(300), stateful_step_count=80, deadline=None)
 
 # Examples ---------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints
 
-from tests.support import add_here, fail_later, give_later, nothing
+from tests.support import add_here, examples, fail_later, give_later, nothing
 from tests.support import run as run_seeded
 from trio_graph_scheduler import (
     BadType,
@@ -358,7 +358,7 @@ def test_only_graphs_have_reports() -> None:
 keys = st.integers(0, 9).map(str)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.dictionaries(keys, st.tuples(st.floats(10, 200), st.floats(10, 60))), st.data())
 def test_boxes_do_not_overlap_and_arrows_lead_from_left_to_right(sizes: Any, data: st.DataObject) -> None:
     """Whatever leads where, in circles too: all is within the picture, and every arrow connects its boxes.

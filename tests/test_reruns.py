@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.support import Meter, add_here, fail, forever, give, give_later, nothing
+from tests.support import Meter, add_here, examples, fail, forever, give, give_later, nothing
 from tests.test_graph_model import (
     ENDED,
     EXECUTING,
@@ -927,7 +927,9 @@ def opened_by(model: Model, those: Iterable[Twin]) -> list[Twin]:
     return opened
 
 
-RerunsAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+RerunsAgainstModel.TestCase.settings = settings(
+    max_examples=examples(150), stateful_step_count=50, deadline=None
+)
 TestRerunsAgainstModel = RerunsAgainstModel.TestCase
 
 

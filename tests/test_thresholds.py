@@ -14,7 +14,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import add_here, fail, fail_later, forever, give, give_later, nothing
+from tests.support import add_here, examples, fail, fail_later, forever, give, give_later, nothing
 from trio_graph_scheduler import (
     BadType,
     BadValue,
@@ -1155,7 +1155,7 @@ happenings = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     plan=st.lists(st.booleans(), min_size=2, max_size=8),
     nesting=st.booleans(),

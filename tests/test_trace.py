@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints
 
-from tests.support import add_here, give, give_later, nothing
+from tests.support import add_here, examples, give, give_later, nothing
 from tests.support import run as run_seeded
 from trio_graph_scheduler import (
     BadType,
@@ -419,7 +419,7 @@ def test_only_graphs_have_traces() -> None:
         trio.run(trace.write, None, "nowhere.json")  # type: ignore[arg-type]  # likewise
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_traces_of_any_graph_are_sound(data: st.DataObject) -> None:
     """Whatever depends on what, fails, is tried again or spawned: slices do not overlap and arrows are whole.

@@ -26,7 +26,7 @@ from wsproto import ConnectionType
 from wsproto.connection import Connection as Protocol
 
 from tests.sockets import RawClient, frame, on_sockets, raw, request, resources, served, start_server
-from tests.support import nothing
+from tests.support import examples, nothing
 from trio_graph_scheduler import (
     BadType,
     BadValue,
@@ -781,7 +781,7 @@ def test_what_fails_here_concerns_one_client(
     ] == [True]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.binary(max_size=40) | st.builds(frame, st.integers(0, 15), st.binary(max_size=20))))
 def test_no_bytes_break_a_connection(chunks: list[bytes]) -> None:
     """Whatever bytes come, a connection gives texts or closes with a code; nothing else is raised."""

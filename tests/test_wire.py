@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import examples
 from trio_graph_scheduler.observe.feed.messages import (
     Ask,
     Changes,
@@ -43,7 +44,7 @@ SNAPSHOT = Snapshot(number=1, time=0.0, graph=GRAPH, first=True, last=True, task
 FIGURES = Types(number=1, time=0.0, graph=GRAPH, types=(TypeView("a", "g", {"READY": 1}, 0.0, None),))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.one_of([st.from_type(kind) for kind in get_args(Message)]))
 def test_messages_come_back_as_they_were(message: Any) -> None:
     """Every message, whatever is in its fields, is the same after it was a text, which is ASCII."""
@@ -53,7 +54,7 @@ def test_messages_come_back_as_they_were(message: Any) -> None:
     assert json.loads(text)["kind"] == type(message).__name__.lower()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.one_of([st.from_type(kind) for kind in get_args(Request)]))
 def test_requests_come_back_as_they_were(request: Any) -> None:
     """And so is every request."""
@@ -197,7 +198,7 @@ json_values = st.recursive(
 KEYS = ["kind", "tasks", "graph", "types", "time", "number", "first", "last", "gone", "version", "text"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     kind=st.sampled_from(["snapshot", "changes", "types", "detail", "end", "problem", "watch", "ask"]),
     rest=st.dictionaries(st.sampled_from(KEYS), json_values),
@@ -212,7 +213,7 @@ def test_no_object_raises_anything_else(kind: str, rest: dict[str, object]) -> N
         assert decode(encode(message)) == message
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=30) | st.text(max_size=30))
 def test_no_text_raises_anything_else(text: str | bytes) -> None:
     """So is any text, and any bytes."""
