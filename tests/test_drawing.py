@@ -45,7 +45,7 @@ from trio_graph_scheduler import (
     settled,
     succeeded,
 )
-from trio_graph_scheduler.observe.drawing.formats import (
+from trio_graph_scheduler.observe.drawing import (
     GraphvizFailed,
     NoGraphviz,
     to_dot,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import profile, report, trace
 from .changes import ChangeStream, Skipped, open_changes
-from .drawing.formats import GraphvizFailed, NoGraphviz, to_dot, to_json, to_mermaid, to_svg
+from .drawing import GraphvizFailed, NoGraphviz, to_dot, to_json, to_mermaid, to_svg
 from .feed import Feed, FeedSession, Mirror, Watch
 from .logs import JSONFormatter, LineFormatter, TaskContext, TaskLog, TreeFormatter
 from .terminal import RichNeeded, progress

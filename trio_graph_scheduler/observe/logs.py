@@ -28,7 +28,8 @@ from trio_graph_scheduler.graph.errors import shown, shown_value
 from trio_graph_scheduler.graph.task import CURRENT_TASK
 from trio_graph_scheduler.graph.values import is_whole
 
-from .safe_text import printable, text_of, traceback_of, type_name
+from .safe_text import plain, printable, text_of, traceback_of, type_name
+from .sections import Section
 
 LONGEST_PATH = 20
 """As many names as `task_path` has. Of longer paths it has the last ones, and "…" in front."""
@@ -311,8 +312,7 @@ class TaskLog(logging.Handler):
         if len(kept) > most_tasks:
             kept.popitem(last=False)
         for line in text.splitlines():
-            cut = line if len(line) <= width else line[: width - 1] + "…"
-            lines.append((next(self._numbers), printable(cut)))
+            lines.append((next(self._numbers), plain(line, width)))
 
     def lines(self, task: Task[Any]) -> tuple[str, ...]:
         """Return the last lines of a task, of all its trials, oldest first. Raises `BadType`."""
@@ -347,16 +347,11 @@ def _check(task: object) -> None:
 
 def _members(top: Task[Any], uids: Mapping[int, object]) -> Iterator[Task[Any]]:
     """Yield those of the tasks of these uids that are the top one or below it."""
-    below = {top: True}
+    section = Section(top.uid)
     for uid in uids:
         try:
-            task = member = top.graph[uid]
+            member = top.graph[uid]
         except UnknownTask:  # it has been removed from the graph meanwhile
             continue
-        climbed = []
-        while task not in below and task.uid > top.uid:  # nobody is older than who spawned it
-            climbed.append(task)
-            task = task.parent
-        below.update(dict.fromkeys(climbed, below.get(task, False)))
-        if below.get(member):
+        if member in section:
             yield member

@@ -30,10 +30,19 @@ def printable(text: str) -> str:
     )
 
 
+def cut(text: str, most: int) -> str:
+    """Return at most so many characters of a text."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def plain(text: str, most: int) -> str:
+    """Return at most so many characters of a text, printable as pages, viewers and terminals may show it."""
+    return printable(cut(text, most))
+
+
 def encodable(text: str, most: int) -> str:
     """Return at most so many characters of a text, lone surrogates escaped, so that UTF-8 can encode it."""
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+    return cut(text, most).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def type_name(error: BaseException) -> str:

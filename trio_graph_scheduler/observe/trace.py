@@ -20,7 +20,8 @@ from trio_graph_scheduler.graph import TaskGraph
 
 from .profile.analysis import stretches
 from .profile.causes import Attempt, Cause
-from .profile.history import History, plain, tracks
+from .profile.history import History, tracks
+from .safe_text import plain
 
 MOST_ARROWS_IN_ALL = 100_000
 """As many arrows are drawn, the first ones: viewers get slow with more."""

@@ -34,10 +34,7 @@ from trio_graph_scheduler.graph import BadValue, GraphError, Task, TaskGraph
 from trio_graph_scheduler.graph.errors import shown_value
 from trio_graph_scheduler.observe.palette import COLOURS
 
-from .listing import to_json
 from .picture import MOST_TASKS, Edge, Node, Picture, picture
-
-__all__ = ["GraphvizFailed", "NoGraphviz", "to_dot", "to_json", "to_mermaid", "to_svg"]
 
 DIRECTIONS = ("LR", "RL", "TB", "BT")
 FONT = "Helvetica,Arial,sans-serif"

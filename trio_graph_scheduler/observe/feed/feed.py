@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from trio_graph_scheduler.graph import BadValue, Follower, Task, TaskGraph, UnknownTask
+from trio_graph_scheduler.graph.values import is_whole
 
 from .messages import (
     Detail,
@@ -31,7 +32,7 @@ from .messages import (
 )
 from .selection import Selection
 from .session import FeedSession
-from .views import Log, Redact, Views, cut
+from .views import Log, Redact, Views, short
 
 MOST_KEPT = 16
 """Figures of types that are kept at most, for others who watch the same."""
@@ -65,7 +66,7 @@ class Feed:
         redact: Redact | None = None,
         log: Log | None = None,
     ) -> None:
-        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+        if not is_whole(most):
             raise BadValue("most", most, "it must be a whole number: how many tasks are watched one by one")
         self.graph = graph
         self.most = most
@@ -117,7 +118,7 @@ class Feed:
 
     def graph_view(self) -> GraphView:
         """Return how the graph stands as a whole."""
-        name = cut(self.graph.name)
+        name = short(self.graph.name)
         return GraphView(self.id, name, len(self.graph), self.phase, self.views.groups())
 
     def look(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from trio_graph_scheduler.graph import BadType, BadValue, Task, TaskGraph, TaskState
 from trio_graph_scheduler.graph.values import is_whole
+from trio_graph_scheduler.observe.sections import Section
 
 from .messages import Watch
 
@@ -38,9 +39,8 @@ class Selection:
         self._types = frozenset(watch.types)
         self._groups = frozenset(watch.groups)
         self._states = frozenset(TaskState(state) for state in watch.states)
-        self._section = watch.section
-        # uid -> whether the task is in the section, as far as that is known.
-        self._inside: dict[int, bool] = {}
+        self._uid = watch.section
+        self._section = self._new_section()
         self.chooses = bool(watch.types or watch.groups or watch.states or watch.section is not None)
         """Whether it may be less than all tasks."""
 
@@ -58,22 +58,16 @@ class Selection:
 
     def leaves(self, task: Task[Any]) -> bool:
         """Return whether, as this task has changed, others have left that have not: it was its section."""
-        left = task.uid == self._section and task not in self._graph
+        left = task.uid == self._uid and task not in self._graph
         if left:
-            self._inside.clear()
+            self._section = self._new_section()
         return left
 
-    def _is_inside(self, task: Task[Any], section: int) -> bool:
-        """Return whether a task is in the section; each of those that spawned it is looked at once."""
-        known = self._inside
-        if len(known) > 2 * len(self._graph) + MOST_UNKNOWN:
-            known.clear()  # most of them have been removed
-        if not known:
-            known |= {self._graph.root.uid: False, section: True}
-        climbed = []
-        node = task
-        while node.uid not in known:
-            climbed.append(node.uid)
-            node = node.parent
-        known.update(dict.fromkeys(climbed, known[node.uid]))
-        return known[task.uid]
+    def _new_section(self) -> Section | None:
+        return None if self._uid is None else Section(self._uid)
+
+    def _is_inside(self, task: Task[Any], section: Section) -> bool:
+        inside = task in section
+        if len(section) > 2 * len(self._graph) + MOST_UNKNOWN:
+            self._section = self._new_section()  # most of what is known is of tasks that have been removed
+        return inside

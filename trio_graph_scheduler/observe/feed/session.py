@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import trio
 
 from trio_graph_scheduler.graph import BadValue, Task
+from trio_graph_scheduler.graph.values import is_seconds
 from trio_graph_scheduler.observe.pace import WINDOW
 
 from .messages import (
@@ -44,7 +45,7 @@ class FeedSession:
     """
 
     def __init__(self, feed: Feed, watch: Watch, interval: float) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 <= interval < inf:
+        if not is_seconds(interval):
             raise BadValue("interval", interval, "it must be a number of seconds between two messages")
         self._feed = feed
         self._watch = watch

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from trio_graph_scheduler.graph import Task, TaskGraph, TaskState, Trial, TypeStatistics
 from trio_graph_scheduler.graph.arguments import Arguments
 from trio_graph_scheduler.observe.pace import Paces, Tally
-from trio_graph_scheduler.observe.safe_text import text_of, traceback_of, type_name
+from trio_graph_scheduler.observe.safe_text import cut, text_of, traceback_of, type_name
 
 from .messages import Detail, GroupView, TaskView, TrialView, TypeView
 
@@ -65,8 +65,8 @@ class Views:
         return TaskView(
             task.uid,
             self._short(task, "name", task.name),
-            cut(task.type.name),
-            cut(task.group.name),
+            short(task.type.name),
+            short(task.group.name),
             task.state.value,
             task.parent.uid or None,
             tuple(first[:MOST_PREDECESSORS]),
@@ -74,11 +74,11 @@ class Views:
             task.trial_number,
             task.began_at,
             task.ended_at,
-            None if task.worker is None else cut(str(task.worker)),
+            None if task.worker is None else short(str(task.worker)),
             task.progress_made,
             None if note is None else self._short(task, "note", note),
             None if reason is None else self._short(task, "reason", text_of(reason)),
-            None if error is None else cut(type_name(error)),
+            None if error is None else short(type_name(error)),
         )
 
     def detail(self, task: Task[Any], time: float) -> Detail:
@@ -98,7 +98,7 @@ class Views:
         )
 
     def _trial(self, task: Task[Any], trial: Trial) -> TrialView:
-        worker = None if trial.worker is None else cut(trial.worker)
+        worker = None if trial.worker is None else short(trial.worker)
         outcome: str | None
         if trial.error is not None:
             outcome = self._text(task, "error", f"{type_name(trial.error)}: {text_of(trial.error)}")
@@ -122,7 +122,7 @@ class Views:
         return self._text(task, field, shown)
 
     def _short(self, task: Task[Any], field: str, text: str) -> str:
-        return cut(self._redacted(task, field, text))
+        return short(self._redacted(task, field, text))
 
     def _text(self, task: Task[Any], field: str, text: str) -> str:
         return cut(self._redacted(task, field, text), LONGEST_TEXT)
@@ -143,7 +143,7 @@ class Views:
     def groups(self) -> tuple[GroupView, ...]:
         """Return how the groups stand."""
         return tuple(
-            GroupView(cut(name), group.limit, group.running, group.suspended, group.ready, group.paused)
+            GroupView(short(name), group.limit, group.running, group.suspended, group.ready, group.paused)
             for name, group in self.graph.groups.items()
         )
 
@@ -163,17 +163,17 @@ class Views:
         counts = {state.value: sum(kind.states[state] for kind in kinds) for state in TaskState}
         succeeded = counts["SUCCEEDED"]
         return TypeView(
-            name and cut(name),
-            group and cut(group),
+            name and short(name),
+            group and short(group),
             {state: count for state, count in counts.items() if count},
             sum(self._rate(kind) for kind in kinds),
             sum(kind.seconds for kind in kinds) / succeeded if succeeded else None,
         )
 
 
-def cut(text: str, most: int = LONGEST_NAME) -> str:
-    """Return a text of bounded length."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def short(name: str) -> str:
+    """Return a name as views have it."""
+    return cut(name, LONGEST_NAME)
 
 
 class _Repr(Repr):

@@ -34,8 +34,11 @@ class BadMessage(GraphError, ValueError):
 
 def encode(message: Message | Request) -> str:
     """Return a message as JSON, in ASCII."""
-    data = _REQUESTS.unstructure(message, Request) if isinstance(message, Request) else None
-    return json.dumps(data or _MESSAGES.unstructure(message, Message), separators=(",", ":"), allow_nan=False)
+    if isinstance(message, Request):
+        data = _REQUESTS.unstructure(message, Request)
+    else:
+        data = _MESSAGES.unstructure(message, Message)
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 def decode_message(text: str | bytes) -> Message:

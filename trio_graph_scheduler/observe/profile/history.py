@@ -16,7 +16,6 @@ import attrs
 from trio_graph_scheduler.graph import Task, TaskGraph, Trial
 from trio_graph_scheduler.graph.errors import BadType
 from trio_graph_scheduler.graph.task import FAILED
-from trio_graph_scheduler.observe.safe_text import printable
 
 from .causes import Attempt, Causes, in_causal_order
 
@@ -132,8 +131,3 @@ def tracks(history: History) -> list[Track]:
     order = {name: place for place, name in enumerate(history.graph.groups)}
     by_name = sorted(found, key=lambda key: (order[key[0]], len(key[1]), key[1]))
     return [track for key in by_name for _, _, track in sorted(found[key], key=lambda entry: entry[1])]
-
-
-def plain(text: str, longest: int) -> str:
-    """Return a name as pages and viewers may show it: printable, and cut if it is longer than this."""
-    return printable(text if len(text) <= longest else text[: longest - 1] + "…")

@@ -22,9 +22,9 @@ from trio_graph_scheduler.graph.errors import title
 from trio_graph_scheduler.observe.drawing.picture import MOST_TASKS, Node, picture
 from trio_graph_scheduler.observe.palette import COLOURS
 from trio_graph_scheduler.observe.profile.causes import Attempt, Cause
-from trio_graph_scheduler.observe.profile.history import History, Track, plain, tracks
+from trio_graph_scheduler.observe.profile.history import History, Track, tracks
 from trio_graph_scheduler.observe.profile.profiling import Profile, Step, profile_of, seconds
-from trio_graph_scheduler.observe.safe_text import text_of
+from trio_graph_scheduler.observe.safe_text import plain, text_of
 
 from .layers import layout
 

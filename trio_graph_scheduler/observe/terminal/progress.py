@@ -26,8 +26,6 @@ from trio_graph_scheduler.observe.safe_text import encodable, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["RichNeeded", "progress"]
-
 LONGEST_NAME = 60
 """Characters of the graph's name in a line."""
 
