@@ -617,6 +617,24 @@ def test_what_is_rerun_while_the_graph_is_cancelled_is_cancelled(run: Run) -> No
     run(main)
 
 
+def test_what_was_rerun_below_a_running_task_can_be_disconnected() -> None:
+    """The task, which is tried again, does not wait for it, and need not."""
+    graph = TaskGraph()
+    first = graph.add(nothing)
+    condition = done(first)
+    then = graph.add(nothing, after=condition)
+    assert graph.take("default") is first
+    graph.finish(first)
+    assert graph.take("default") is then
+    graph.rerun(first, downstream=False)
+    graph.retry(then, ValueError(), 0)
+    assert str(then.state) == "READY"
+    graph.disconnect(condition, then)
+    assert str(then.state) == "READY"
+    assert then.predecessors == ()
+    graph.check()
+
+
 def test_notes_on_earlier_trials_tell_of_failures_only() -> None:
     """The error of a rerun that failed does not say of a trial that succeeded that it had failed."""
     graph = by_hand()

@@ -52,7 +52,8 @@ class Wiring(Lifecycle):
         then._inputs = tuple(item for item in then._inputs if item is not first)
         if isinstance(first, Condition):
             first.release()
-        if holds(first) is None:
+        # What was rerun while the task executed is open, and the task does not wait for it any more.
+        if holds(first) is None and then in dependents_of(first):
             dependents_of(first).remove(then)
             self._count_down(then)
         self._touch(then)
